@@ -1,0 +1,183 @@
+"""
+How this project is checked: ``nox`` runs the default sessions, ``nox -l`` lists all.
+
+Everything is installed from the built wheel, never from ``src/``, so that what
+is tested is what people get.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.sessions = ["lint", "types", "tests", "bare", "docs"]
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+
+PINS = ("--constraint=constraints.txt",)
+TEST = (
+    "pytest",
+    "pytest-cov",
+    "pytest-xdist",
+    "hypothesis",
+    "rfc8785",
+    "jsonschema",
+)
+LINT = ("ruff", "codespell")
+TYPES = ("mypy", "types-tqdm", "pytest", "hypothesis", "nox")
+DOCS = ("sphinx", "myst-parser", "furo")
+INTEROP = ("polars", "duckdb", "torch", "model-signing", "pyopenssl")
+OTHERS = ("3.11", "3.12", "3.13")
+
+CORE = ("wire", "hashing", "keys", "evidence", "gates")
+"""The packages of floors 1 to 4, and the branch coverage in percent that they keep."""
+COVERED = 95
+
+
+def _interpreters() -> None:
+    """Let nox find the interpreters of pyenv too, after everything that is on the path."""
+    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    found = [str(path / "bin") for v in OTHERS for path in sorted(versions.glob(f"{v}.*"))]
+    path = [p for p in os.environ.get("PATH", "").split(os.pathsep) if not p.endswith("shims")]
+    os.environ["PATH"] = os.pathsep.join([*path, *found])
+
+
+_interpreters()
+
+
+def _is_installed(session: nox.Session) -> None:
+    """Fail unless the package that the session sees is the installed one."""
+    code = "import secureml, sys; sys.exit('site-packages' not in secureml.__file__)"
+    session.run("python", "-I", "-c", code, silent=True)
+
+
+def _pytest(session: nox.Session, *args: str) -> None:
+    """Run pytest on two cores, from the checkout but on the installed package."""
+    _is_installed(session)
+    session.run("pytest", "-q", "-n", "2", *args, *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Rules, format and spelling."""
+    session.install(*PINS, *LINT)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("codespell", "src", "tests", "docs", "bench", "examples", *_top_level_texts())
+
+
+def _top_level_texts() -> list[str]:
+    """Return the names of the pages and scripts at the top of the checkout."""
+    return [*sorted(str(p) for p in Path().glob("*.md")), "noxfile.py", ".ci/run"]
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types, strictly."""
+    session.install(*PINS, *TYPES, ".")
+    session.run("mypy", "src/secureml")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """All tests, on the built wheel and on the Python that runs nox."""
+    session.install(*PINS, *TEST, ".[demo,safetensors]")
+    _pytest(session)
+
+
+def _tests_on(version: str) -> None:
+    """Add the session ``tests-VERSION``."""
+
+    @nox.session(name=f"tests-{version}", python=version)
+    def tests_on(session: nox.Session) -> None:
+        session.install(*PINS, *TEST, ".[demo,safetensors]")
+        _pytest(session)
+
+    tests_on.__doc__ = f"All tests, on the built wheel and on Python {version}."
+
+
+for _version in OTHERS:
+    _tests_on(_version)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Branch coverage of floors 1 to 4 by the tests of these floors: at least 95 %."""
+    session.install(*PINS, *TEST, ".[demo,safetensors]")
+    where = [f"tests/unit/{name}" for name in CORE if Path("tests/unit", name).is_dir()]
+    _pytest(session, "--cov", "--cov-branch", "--cov-report=", "tests/laws", *where)
+    for name in CORE:
+        include = f"--include=*/secureml/{name}/*"
+        session.run(
+            "coverage", "report", "-m", "--skip-covered", include, f"--fail-under={COVERED}"
+        )
+
+
+@nox.session
+def bare(session: nox.Session) -> None:
+    """Without any extra everything imports, and what needs an extra names it."""
+    session.install(".")
+    session.run("python", "-I", "tests/bare/check.py")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The pages, with every warning an error and every name resolved."""
+    session.install(*PINS, *DOCS, ".[demo,safetensors]")
+    session.run("sphinx-build", "-n", "-W", "-q", "-T", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The demo, in a temporary directory."""
+    session.install(".[demo]")
+    directory = session.posargs or [str(Path(session.create_tmp()) / "secureml-demo")]
+    session.run("python", "-m", "secureml", "demo", *directory)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The ratio table of docs/performance.md, measured on this machine."""
+    session.install(".[demo,safetensors]")
+    session.run("python", "bench", *session.posargs)
+
+
+@nox.session
+def interop(session: nox.Session) -> None:
+    """The tests that need other people's tools, most of them large."""
+    session.install(*PINS, *TEST, ".[demo,safetensors]")
+    session.install(*INTEROP)
+    _pytest(session, "tests/interop", "tests/unit/hashing", "tests/unit/models")
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Every hand-made fault in floors 1 to 4 is noticed by a test."""
+    session.install(*PINS, *TEST, ".[demo,safetensors]")
+    session.run("python", "tests/mutants/run.py", *session.posargs)
+
+
+@nox.session
+def nightly(session: nox.Session) -> None:
+    """The laws, with many random examples instead of few fixed ones."""
+    session.install(*PINS, *TEST, ".[demo,safetensors]")
+    session.env["SECUREML_HYPOTHESIS"] = "nightly"
+    _pytest(session, "tests/laws")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Wheel and sdist, twice: the same bytes both times."""
+    session.env["SOURCE_DATE_EPOCH"] = os.environ.get("SOURCE_DATE_EPOCH", "1767225600")
+    once, again = (Path(session.create_tmp()) / name for name in ("once", "again"))
+    for place in (once, again):
+        session.run("python", "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(place), ".")
+    for wheel in once.glob("*.whl"):
+        if wheel.read_bytes() != (again / wheel.name).read_bytes():
+            session.error(f"{wheel.name} differs between two builds")
+
+
+if __name__ == "__main__":
+    sys.exit("run it with nox: python3 -m pip install nox && nox -l")

@@ -1,0 +1,387 @@
+"""
+Values as bytes: typed, length-prefixed, one spelling each (audit-value v1).
+
+A commitment in an audit record is an HMAC over these bytes, so whoever holds
+the value and its salt can recompute it, in any language, for ever.  The form
+is therefore a function of the value alone: no ``repr``, which changes between
+library versions, and no pickle, which runs code when it is read back.
+
+What is not listed in the specification is refused with `TypeError`, naming
+the path and the type: evidence that covers "some object" covers nothing.
+
+Source: docs/spec/audit-value.md.
+"""
+
+import dataclasses
+import hmac
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from itertools import pairwise
+from typing import Any, Final
+from uuid import UUID
+
+from secureml.clock import format_time
+
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_SIZE",
+    "SALT_SIZE",
+    "Array",
+    "Object",
+    "Table",
+    "commit",
+    "encode",
+]
+
+MAX_DEPTH: Final = 64
+"""Containers inside containers; a cycle runs into it."""
+
+MAX_SIZE: Final = 16 * 1024 * 1024
+"""Bytes of one encoded value."""
+
+SALT_SIZE: Final = 32
+"""Bytes of the fresh random salt of each commitment."""
+
+_DOMAIN: Final = b"secureml-audit-value/1\n"
+_NAN: Final = bytes.fromhex("7ff8000000000000")
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """
+    An array of numbers: what numpy arrays and torch tensors become.
+
+    Attributes:
+        dtype: numpy's type string with the byte order, ``<f8``, or ``bfloat16``.
+        shape: Length of each axis.
+        data: The elements in C order, little-endian.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """
+    A table, by name: what pandas and polars frames and Arrow tables become.
+
+    The rows are not kept: a table is named by its logical digest, so that a
+    record of a large batch stays small.
+
+    Attributes:
+        digest: ``tableDigest1:…`` (docs/spec/table-digest.md).
+        rows: Number of rows.
+        columns: (name, type) of each column.
+    """
+
+    digest: str
+    rows: int
+    columns: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """
+    A dataclass, attrs or pydantic object: its type's name and its fields.
+
+    Attributes:
+        type: ``module.qualname`` of the class.
+        fields: Value of each field.
+    """
+
+    type: str
+    fields: Mapping[str, object]
+
+
+def commit(salt: bytes, encoded: bytes) -> bytes:
+    """
+    Return the commitment to an encoded value: 32 bytes of HMAC-SHA256.
+
+    The salt is the key and is used once: without it nobody can tell whether
+    two commitments are about the same value, or try likely values.
+
+    Raises:
+        ValueError: *salt* is not 32 bytes long.
+    """
+    if len(salt) != SALT_SIZE:
+        msg = f"a salt has {SALT_SIZE} bytes, got {len(salt)}"
+        raise ValueError(msg)
+    return hmac.digest(salt, _DOMAIN + encoded, "sha256")
+
+
+def encode(value: object, *, path: str = "value") -> bytes:
+    """
+    Return the bytes of *value*; *path* is how errors name it.
+
+    Raises:
+        TypeError: A type that the specification does not list.
+        ValueError: Nested deeper than 64 containers (or in itself), larger
+            than 16 MiB, or text with a lone surrogate.
+    """
+    out: list[bytes] = []
+    size = _Encoder(out, path).put(value, path, 0)
+    if size > MAX_SIZE:
+        msg = _too_large(path)
+        raise ValueError(msg)
+    return b"".join(out)
+
+
+def _too_large(path: str) -> str:
+    return (
+        f"{path!r} is larger than {MAX_SIZE // 2**20} MiB when encoded: capture a part of it, "
+        "or its digest"
+    )
+
+
+def tlv(tag: bytes, payload: bytes) -> bytes:
+    """Return one element: tag, length as 8 bytes big-endian, payload."""
+    return tag + len(payload).to_bytes(8) + payload
+
+
+def int_bytes(value: int) -> bytes:
+    """Return the shortest two's complement of *value*, big-endian; zero is empty."""
+    if value == 0:
+        return b""
+    bits = value.bit_length() if value > 0 else (value + 1).bit_length()
+    return value.to_bytes(bits // 8 + 1, signed=True)
+
+
+def float_bytes(value: float) -> bytes:
+    """Return IEEE 754 binary64, big-endian, every NaN as the one quiet NaN."""
+    return _NAN if value != value else struct.pack(">d", value)  # noqa: PLR0124  the NaN test
+
+
+def text_bytes(value: str, path: str) -> bytes:
+    """Return UTF-8, or raise ValueError naming *path*."""
+    try:
+        return value.encode()
+    except UnicodeEncodeError:
+        msg = f"{path!r} has a lone surrogate, which is no Unicode text"
+        raise ValueError(msg) from None
+
+
+class _Encoder:
+    """Appends pieces to *out* and returns sizes, so that nothing is copied twice."""
+
+    __slots__ = ("out", "root", "total")
+
+    def __init__(self, out: list[bytes], root: str) -> None:
+        self.out = out
+        self.root = root
+        self.total = 0
+
+    def put(self, value: object, path: str, depth: int) -> int:
+        """Append the element of *value*; return its size."""
+        simple = _SIMPLE.get(type(value))
+        if simple is not None:
+            tag, payload = simple(value, path)
+            return self._element(tag, payload)
+        return self._container(value, path, depth)
+
+    def _element(self, tag: bytes, payload: bytes) -> int:
+        size = len(payload)
+        self.out.append(tag + size.to_bytes(8))
+        self.out.append(payload)
+        self.total += size + 9
+        if self.total > MAX_SIZE:
+            raise ValueError(_too_large(self.root))
+        return size + 9
+
+    def _container(self, value: object, path: str, depth: int) -> int:
+        if depth >= MAX_DEPTH:
+            msg = f"{self.root!r} is nested deeper than {MAX_DEPTH} containers, or contains itself"
+            raise ValueError(msg)
+        if isinstance(value, Enum):
+            return self.put(value.value, path, depth + 1)
+        for kinds, simple in _SUBCLASSES:
+            if isinstance(value, kinds):
+                tag, payload = simple(value, path)
+                return self._element(tag, payload)
+        if isinstance(value, list | tuple):
+            return self._sequence(b"L", value, path, depth)
+        if isinstance(value, Mapping):
+            return self._mapping(value, path, depth)
+        if isinstance(value, set | frozenset):
+            return self._set(value, path, depth)
+        if isinstance(value, Object):
+            return self._object(value.type, value.fields, path, depth)
+        plain = _adapt(value, path)
+        if isinstance(plain, Object):
+            return self._object(plain.type, plain.fields, path, depth)
+        return self.put(plain, path, depth + 1)
+
+    def _wrap(self, tag: bytes, slot: int, size: int) -> int:
+        self.out[slot] = tag + size.to_bytes(8)
+        self.total += 9
+        return size + 9
+
+    def _slot(self) -> int:
+        self.out.append(b"")
+        return len(self.out) - 1
+
+    def _sequence(
+        self, tag: bytes, value: list[object] | tuple[object, ...], path: str, depth: int
+    ) -> int:
+        slot = self._slot()
+        size = 0
+        for index, item in enumerate(value):
+            size += self.put(item, f"{path}[{index}]", depth + 1)
+        return self._wrap(tag, slot, size)
+
+    def _mapping(self, value: Mapping[Any, object], path: str, depth: int) -> int:
+        slot = self._slot()
+        pairs: list[tuple[bytes, str, object]] = []
+        for key, item in value.items():
+            if not isinstance(key, str):
+                msg = (
+                    f"{path!r} has a key of type {_name(type(key))}: the keys of a captured "
+                    "mapping are text"
+                )
+                raise TypeError(msg)
+            name = str.__str__(key)
+            pairs.append((text_bytes(name, f"a key of {path}"), name, item))
+        pairs.sort(key=lambda pair: pair[0])
+        if any(a[0] == b[0] for a, b in pairwise(pairs)):
+            msg = f"{path!r} has one key twice"
+            raise ValueError(msg)
+        size = 0
+        for raw, _, item in pairs:
+            size += self._element(b"S", raw)
+            size += self.put(item, f"{path}.*", depth + 1)
+        return self._wrap(b"M", slot, size)
+
+    def _set(self, value: set[object] | frozenset[object], path: str, depth: int) -> int:
+        items: list[bytes] = []
+        for item in value:
+            inner: list[bytes] = []
+            _Encoder(inner, self.root).put(item, f"{path}{{}}", depth + 1)
+            items.append(b"".join(inner))
+        unique = sorted(set(items))
+        slot = self._slot()
+        self.out.extend(unique)
+        size = sum(map(len, unique))
+        self.total += size
+        return self._wrap(b"Z", slot, size)
+
+    def _object(self, name: str, fields: Mapping[str, object], path: str, depth: int) -> int:
+        slot = self._slot()
+        size = self._element(b"S", text_bytes(name, path))
+        size += self._mapping(dict(fields), path, depth)
+        return self._wrap(b"O", slot, size)
+
+
+_Simple = Callable[..., tuple[bytes, bytes]]
+
+
+def _datetime(value: datetime, path: str) -> tuple[bytes, bytes]:
+    if value != value:  # noqa: PLR0124  pandas' "not a time" is a datetime that differs from itself
+        return b"N", b""
+    if getattr(value, "nanosecond", 0):
+        msg = f"{path!r} is a time with nanoseconds, which would be lost: capture it as text"
+        raise TypeError(msg)
+    if value.tzinfo is None:
+        return b"w", value.isoformat(timespec="microseconds")[:26].encode()
+    return b"W", format_time(value).encode()
+
+
+def _time(value: time, path: str) -> tuple[bytes, bytes]:
+    if value.tzinfo is not None:
+        msg = f"{path!r} is a time of day with a time zone: capture a datetime"
+        raise TypeError(msg)
+    return b"H", value.isoformat(timespec="microseconds").encode()
+
+
+def _array(value: Array, path: str) -> tuple[bytes, bytes]:
+    shape = b"".join(tlv(b"I", int_bytes(n)) for n in value.shape)
+    return b"A", (
+        tlv(b"S", text_bytes(value.dtype, path)) + tlv(b"L", shape) + tlv(b"B", value.data)
+    )
+
+
+def _table(value: Table, path: str) -> tuple[bytes, bytes]:
+    columns = b"".join(
+        tlv(b"L", tlv(b"S", text_bytes(name, path)) + tlv(b"S", text_bytes(kind, path)))
+        for name, kind in value.columns
+    )
+    return b"X", (
+        tlv(b"S", value.digest.encode()) + tlv(b"I", int_bytes(value.rows)) + tlv(b"L", columns)
+    )
+
+
+def _timedelta(value: timedelta, _: str) -> tuple[bytes, bytes]:
+    return b"P", int_bytes(value // timedelta(microseconds=1))
+
+
+_SIMPLE: Final[dict[type, _Simple]] = {
+    type(None): lambda _, __: (b"N", b""),
+    bool: lambda v, _: (b"T" if v else b"F", b""),
+    int: lambda v, _: (b"I", int_bytes(v)),
+    float: lambda v, _: (b"D", float_bytes(v)),
+    complex: lambda v, _: (b"C", float_bytes(v.real) + float_bytes(v.imag)),
+    str: lambda v, p: (b"S", text_bytes(v, p)),
+    bytes: lambda v, _: (b"B", v),
+    bytearray: lambda v, _: (b"B", bytes(v)),
+    memoryview: lambda v, _: (b"B", v.tobytes()),
+    datetime: _datetime,
+    date: lambda v, _: (b"Y", v.isoformat().encode()),
+    time: _time,
+    timedelta: _timedelta,
+    Decimal: lambda v, _: (b"E", str(v).encode()),
+    UUID: lambda v, _: (b"G", v.bytes),
+    Array: _array,
+    Table: _table,
+}
+
+# Subclasses are their base: numpy.float64 is a float, a StrEnum's value is text.
+# The order matters: bool before int, datetime before date.
+_SUBCLASSES: Final[tuple[tuple[type, _Simple], ...]] = (
+    (int, lambda v, _: (b"I", int_bytes(int(v)))),
+    (float, lambda v, _: (b"D", float_bytes(float(v)))),
+    (complex, lambda v, _: (b"C", float_bytes(v.real) + float_bytes(v.imag))),
+    (str, lambda v, p: (b"S", text_bytes(str.__str__(v), p))),
+    (bytes, lambda v, _: (b"B", bytes(v))),
+    (bytearray, lambda v, _: (b"B", bytes(v))),
+    (datetime, _datetime),
+    (date, lambda v, _: (b"Y", date.isoformat(v).encode())),
+    (time, _time),
+    (timedelta, _timedelta),
+    (Decimal, lambda v, _: (b"E", Decimal.__str__(v).encode())),
+    (UUID, lambda v, _: (b"G", v.bytes)),
+)
+
+
+def _name(kind: type) -> str:
+    module = kind.__module__
+    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+
+
+def _adapt(value: object, path: str) -> object:
+    from secureml.audit import _adapters  # noqa: PLC0415  only for what is not plain Python
+
+    found = _adapters.adapt(value, path)
+    if found is not value:
+        return found
+    kind = type(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return Object(_name(kind), {f.name: getattr(value, f.name) for f in _fields(value)})
+    if hasattr(kind, "__attrs_attrs__"):
+        names = [attribute.name for attribute in kind.__attrs_attrs__]
+        return Object(_name(kind), {name: getattr(value, name) for name in names})
+    if callable(getattr(kind, "model_dump", None)) and hasattr(kind, "model_fields"):
+        names = [*kind.model_fields, *(getattr(value, "model_extra", None) or ())]
+        return Object(_name(kind), {name: getattr(value, name) for name in names})
+    msg = (
+        f"{path!r} is of type {_name(kind)}, which has no encoding in audit-value/1: capture a "
+        "part of it (text, numbers, lists, mappings, arrays, tables, dataclasses)"
+    )
+    raise TypeError(msg)
+
+
+def _fields(value: object) -> tuple["dataclasses.Field[object]", ...]:
+    return dataclasses.fields(value)  # type: ignore[arg-type]

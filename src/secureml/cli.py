@@ -1,0 +1,351 @@
+"""
+The command line: thin over the functions that a program calls.
+
+Exit codes: 0 ok · 1 refused · 2 usage · 3 could not tell (a file, a key or an
+extra is missing).  A pipeline treats only 0 as yes.  Each command takes
+``--json``; what it prints then is one JSON object, errors included.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from secureml.errors import (
+    FormatError,
+    GateDeniedError,
+    SecureMLError,
+    UntrustedSignerError,
+    VerificationError,
+)
+
+__all__ = ["main"]
+
+OK, REFUSED, USAGE, UNKNOWN = 0, 1, 2, 3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that *argv* names, and return its exit code."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    run: Callable[[argparse.Namespace], dict[str, object] | None] | None = args.run
+    if run is None:
+        parser.print_help(sys.stderr)
+        return USAGE
+    try:
+        result = run(args)
+    except SecureMLError as error:
+        _print_error(args, error.code, error.what, error.why, error.fix)
+        refused = isinstance(error, VerificationError | FormatError | GateDeniedError)
+        return REFUSED if refused else UNKNOWN
+    except LookupError as error:
+        _print_error(args, "", str(error.args[0]), "", "")
+        return REFUSED
+    except ValueError as error:
+        _print_error(args, "", str(error), "", "")
+        return USAGE
+    except OSError as error:
+        _print_error(args, "", f"{error.filename or args.command}: {error.strerror}", "", "")
+        return UNKNOWN
+    if result is None:
+        return OK
+    if args.json:
+        print(json.dumps(result, indent=2, ensure_ascii=False))
+    return OK if result.get("ok", True) else REFUSED
+
+
+def _print_error(args: argparse.Namespace, code: str, what: str, why: str, fix: str) -> None:
+    if args.json:
+        print(json.dumps({"ok": False, "code": code, "what": what, "why": why, "fix": fix}))
+        return
+    print(f"{what} [{code}]" if code else what, file=sys.stderr)
+    for name, text in (("why", why), ("fix", fix)):
+        if text:
+            print(f"  {name}: {text}", file=sys.stderr)
+
+
+def _say(args: argparse.Namespace, text: object) -> None:
+    if not args.json:
+        print(text)
+
+
+# -- commands ------------------------------------------------------------------
+
+
+def _demo(args: argparse.Namespace) -> dict[str, object]:
+    from secureml.demo import run  # noqa: PLC0415  only this command pays for it
+
+    return run(Path(args.directory), say=lambda text="": _say(args, text))
+
+
+def _hash(args: argparse.Namespace) -> dict[str, object]:
+    from secureml import hashing  # noqa: PLC0415
+
+    path = Path(args.path)
+    if path.is_dir():
+        manifest = hashing.manifest(path)
+        _say(args, manifest.digest)
+        return {"path": args.path, "files": len(manifest), "digest": str(manifest.digest)}
+    found: dict[str, object] = {"path": args.path, "digest": str(hashing.hash_file(path))}
+    _say(args, found["digest"])
+    if path.suffix.lower() in {".parquet", ".csv", ".arrow", ".feather", ".ipc"}:
+        from secureml import data  # noqa: PLC0415
+
+        table = data.dataset(path, source="-", licence="-")
+        found |= {"logical": str(table.digest), "rows": table.rows}
+        _say(args, f"{table.digest}  (logical content, {table.rows} rows)")
+    return found
+
+
+def _keygen(args: argparse.Namespace) -> dict[str, object]:
+    from getpass import getpass  # noqa: PLC0415
+
+    from secureml import keys  # noqa: PLC0415
+    from secureml.evidence.trust import Identity, identity_block  # noqa: PLC0415
+
+    path = Path(args.file)
+    passphrase: str | None = None
+    if not args.no_passphrase:
+        if not sys.stdin.isatty():
+            passphrase = sys.stdin.readline().rstrip("\n")
+        else:
+            passphrase = getpass("passphrase for the new key: ")
+            if getpass("once more: ") != passphrase:
+                msg = "the two passphrases differ: nothing was written"
+                raise ValueError(msg)
+        if not passphrase:
+            msg = "an empty passphrase protects nothing; say --no-passphrase if you mean it"
+            raise ValueError(msg)
+    signer = keys.create(path, scheme=args.scheme, passphrase=passphrase)
+    identity = Identity(
+        name=args.name or path.stem,
+        verifier=signer.verifier,
+        roles=tuple(args.roles.split(",")),
+    )
+    block = identity_block(identity)
+    _say(args, block)
+    return {"file": args.file, "fingerprint": signer.verifier.fingerprint, "identity": block}
+
+
+def _sign_model(args: argparse.Namespace) -> dict[str, object]:
+    from secureml import keys, models  # noqa: PLC0415
+
+    key = keys.load(Path(args.key), passphrase=_passphrase(args.key))
+    models.sign_model(args.path, key=key, signature=args.signature)
+    _say(args, f"signed {args.path} with {key.verifier.fingerprint}")
+    return {"path": args.path, "signature": args.signature, "key": key.verifier.fingerprint}
+
+
+def _verify_model(args: argparse.Namespace) -> dict[str, object]:
+    from secureml import keys, models  # noqa: PLC0415
+    from secureml.evidence.trust import Trust  # noqa: PLC0415
+
+    if args.key:
+        found = models.verify_model(
+            args.path, signature=args.signature, key=keys.load_public(Path(args.key))
+        )
+    else:
+        found = models.verify_model(
+            args.path, signature=args.signature, trust=Trust.load(args.trust)
+        )
+    _say(args, f"verified {args.path}: {found.digest} ({found.strength})")
+    return {
+        "ok": True,
+        "path": args.path,
+        "digest": str(found.digest),
+        "signer": found.signer,
+        "fingerprint": found.fingerprint,
+        "strength": found.strength,
+    }
+
+
+def _verify(args: argparse.Namespace) -> dict[str, object]:
+    from secureml.workspace.layout import Layout  # noqa: PLC0415
+    from secureml.workspace.verifying import verify_directory  # noqa: PLC0415
+
+    layout = Layout.of(args.directory)
+    trust = _root_of_trust(args.directory, args.trust)
+    notes = [Path(name).read_text("utf-8") for name in args.checkpoint or ()]
+    report = verify_directory(
+        layout.root, trust=trust, checkpoints=(*layout.remembered(), *notes)
+    )
+    _say(args, report)
+    return report.to_dict()
+
+
+def _trace(args: argparse.Namespace) -> dict[str, object]:
+    from secureml.workspace.layout import Layout  # noqa: PLC0415
+    from secureml.workspace.tracing import NOTHING, trace_prediction  # noqa: PLC0415
+
+    value: object = NOTHING
+    if args.input:
+        value = json.loads(Path(args.input).read_text("utf-8"))
+    trace = trace_prediction(
+        Layout.of(args.directory).root,
+        args.id,
+        trust=_root_of_trust(args.directory, args.trust),
+        value=value,
+    )
+    _say(args, trace)
+    return trace.to_dict()
+
+
+def _log_verify(args: argparse.Namespace) -> dict[str, object]:
+    from secureml.evidence.checklog import verify_log  # noqa: PLC0415
+    from secureml.workspace.layout import LOGS, Layout  # noqa: PLC0415
+
+    layout = Layout.of(args.directory)
+    trust = _root_of_trust(args.directory, args.trust)
+    found: list[dict[str, object]] = []
+    for name in LOGS:
+        if (layout.root / name).is_dir():
+            remembered = [n for n in layout.remembered() if n.startswith(_origin(layout.root / name))]
+            log = verify_log(layout.root / name, trust=trust, role=name, remembered=remembered)
+            _say(
+                args,
+                f"verified {log.origin}: {log.size} entries, root {log.root.hex()}; "
+                f"rollback: {log.rollback}",
+            )
+            found.append({"origin": log.origin, "size": log.size, "root": log.root.hex()})
+    if not found:
+        raise FormatError(
+            f"{args.directory!r} is not an evidence directory",
+            why="it holds neither log/ nor audit/",
+            fix="give the directory that secureml.open(…) made",
+        )
+    return {"ok": True, "logs": found}
+
+
+def _origin(directory: Path) -> str:
+    path = directory / "checkpoint"
+    return path.read_text("utf-8", "replace").split("\n", 1)[0] + "\n" if path.is_file() else "?"
+
+
+def _log_prove(args: argparse.Namespace) -> dict[str, object]:
+    from secureml.workspace.proving import prove  # noqa: PLC0415
+
+    proof = prove(Path(args.directory), args.id)
+    if not args.json:
+        sys.stdout.write(proof)
+    return {"id": args.id, "proof": proof}
+
+
+def _doctor(args: argparse.Namespace) -> dict[str, object]:
+    from secureml.doctor import diagnose  # noqa: PLC0415
+
+    report = diagnose(args.directory)
+    _say(args, report)
+    return report.to_dict()
+
+
+# -- what they share -----------------------------------------------------------
+
+
+def _root_of_trust(directory: str, given: str | None):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    """Return the trust from ``--trust``, else from the private half beside the directory."""
+    from secureml.evidence.trust import Trust  # noqa: PLC0415
+    from secureml.workspace.layout import Layout  # noqa: PLC0415
+
+    if given:
+        return Trust.load(given)
+    layout = Layout.of(directory)
+    if layout.trust.is_file():
+        return Trust.load(layout.trust)
+    prints = _claimed_fingerprints(layout.published_trust)
+    raise UntrustedSignerError(
+        f"there is nothing to trust {directory!r} under",
+        why=f"no --trust was given, and there is no {layout.trust}; the directory itself claims "
+        + (", ".join(prints) if prints else "no keys"),
+        fix="compare these fingerprints with their owner over another channel, write them into a "
+        "trust file, review it, and pass it: --trust trust.toml",
+    )
+
+
+def _claimed_fingerprints(path: Path) -> list[str]:
+    from secureml.evidence.trust import Trust  # noqa: PLC0415
+
+    if not path.is_file():
+        return []
+    try:
+        return [f"{i.name}: {i.fingerprint}" for i in Trust.load(path).identities]
+    except SecureMLError:
+        return ["keys in a trust.toml that cannot be read"]
+
+
+def _passphrase(path: str) -> str | None:
+    from secureml import keys  # noqa: PLC0415
+
+    if not keys.is_encrypted(Path(path)):
+        return None
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\n")
+    from getpass import getpass  # noqa: PLC0415
+
+    return getpass(f"passphrase of {path}: ")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m secureml",
+        description="Walk back from any prediction, by cryptographic proof.",
+        epilog="exit codes: 0 ok, 1 refused, 2 usage, 3 could not tell",
+    )
+    parser.set_defaults(run=None, json=False)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    def command(
+        to: "argparse._SubParsersAction[argparse.ArgumentParser]",
+        name: str,
+        run: Callable[[argparse.Namespace], dict[str, object]],
+        text: str,
+    ) -> argparse.ArgumentParser:
+        sub = to.add_parser(name, help=text, description=text)
+        sub.add_argument("--json", action="store_true", help="print one JSON object")
+        sub.set_defaults(run=run)
+        return sub
+
+    sub = command(commands, "demo", _demo, "build a real chain, trace it, and attack it")
+    sub.add_argument("directory", nargs="?", default="secureml-demo", metavar="DIR")
+    sub = command(commands, "hash", _hash, "print the digest of a file, a tree or a table")
+    sub.add_argument("path", metavar="PATH")
+    sub = command(commands, "keygen", _keygen, "make a key, print the block for a trust file")
+    sub.add_argument("file", metavar="FILE")
+    sub.add_argument("--name", help="name of the identity; the file's stem by default")
+    sub.add_argument(
+        "--scheme",
+        default="ecdsa-p256",
+        choices=["ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "ed25519"],
+    )
+    sub.add_argument("--roles", default="model", help="comma-separated (default: model)")
+    sub.add_argument("--no-passphrase", action="store_true", help="write the key unprotected")
+    sub = command(commands, "sign-model", _sign_model, "sign a model (OpenSSF Model Signing v1.0)")
+    sub.add_argument("path", metavar="PATH")
+    sub.add_argument("--key", required=True, metavar="FILE")
+    sub.add_argument("--signature", required=True, metavar="FILE")
+    sub = command(commands, "verify-model", _verify_model, "verify a model's signature and files")
+    sub.add_argument("path", metavar="PATH")
+    sub.add_argument("--signature", required=True, metavar="FILE")
+    root = sub.add_mutually_exclusive_group(required=True)
+    root.add_argument("--key", metavar="PUB.pem", help="one public key: signature only")
+    root.add_argument("--trust", metavar="FILE", help="a reviewed trust file")
+    sub = command(commands, "verify", _verify, "verify a whole evidence directory")
+    sub.add_argument("directory", metavar="DIR")
+    sub.add_argument("--trust", metavar="FILE", help="default: trust.toml in DIR.private")
+    sub.add_argument("--checkpoint", metavar="FILE", action="append", help="a note seen earlier")
+    sub = command(commands, "trace", _trace, "walk back from a prediction")
+    sub.add_argument("directory", metavar="DIR")
+    sub.add_argument("id", metavar="ID")
+    sub.add_argument("--trust", metavar="FILE", help="default: trust.toml in DIR.private")
+    sub.add_argument("--input", metavar="FILE", help="JSON to compare with the recorded input")
+    log = commands.add_parser("log", help="verify a log, prove an entry")
+    logs = log.add_subparsers(dest="log_command", metavar="COMMAND", required=True)
+    sub = command(logs, "verify", _log_verify, "rebuild both logs and check their signatures")
+    sub.add_argument("directory", metavar="DIR")
+    sub.add_argument("--trust", metavar="FILE", help="default: trust.toml in DIR.private")
+    sub = command(logs, "prove", _log_prove, "print a .tlog-proof of a prediction or statement")
+    sub.add_argument("directory", metavar="DIR")
+    sub.add_argument("id", metavar="ID", help="a prediction's id, or sha256:… of a statement")
+    sub = command(commands, "doctor", _doctor, "look for what would go wrong, with fixes")
+    sub.add_argument("directory", nargs="?", metavar="DIR")
+    return parser

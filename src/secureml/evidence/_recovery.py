@@ -1,0 +1,339 @@
+"""
+Recovery: what the writer does before its first append.
+
+The checkpoint has to be signed by this log's key, the entries have to lead to
+its root, and it may not be older than the last one that this machine signed.
+Then the write-ahead file is replayed over it: entries below the checkpoint
+have to be the published ones, those above are pending again.
+
+Nothing below a checkpoint that was signed is ever repaired: bytes that no
+longer lead to its root are evidence, of an accident or of a crime.  What is
+removed was written and not yet covered, and the write-ahead file holds it.
+
+Source: ``docs/spec/log.md``, section "Recovery".
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from secureml.errors import ConsistencyError, FormatError, StoreError, UntrustedSignerError
+from secureml.evidence._files import TEMPORARY, Files, read_file
+from secureml.evidence._reader import (
+    CHECKPOINT,
+    NOTE_LIMIT,
+    LogDirectory,
+    Sighting,
+    missing,
+    rebuild,
+)
+from secureml.evidence._tree import FULL, TileTree, hash_leaves, layout
+from secureml.evidence._wal import Frames, Wal, read_frames
+from secureml.keys.signer import Signer
+from secureml.keys.verifier import Verifier
+from secureml.wire import tiles
+from secureml.wire.note import ED25519, Note, key_id
+
+__all__ = ["Recovered", "Recovery", "Settings", "own_verifier", "recover"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """
+    What the writer found that a crash had left.
+
+    Attributes:
+        replayed: Entries that were acknowledged and not yet published.
+        discarded: Bytes of a torn write that were cut off; never part of an
+            acknowledged entry.
+        removed: Files that were written and not yet covered by a checkpoint.
+    """
+
+    replayed: int
+    discarded: int
+    removed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """
+    What a writer is made from.
+
+    Attributes:
+        directory: The log.
+        private: Holds the lock, the write-ahead file and the remembered checkpoint.
+        origin: First line of every checkpoint; None takes it from the existing one.
+        signer: Signs checkpoints.
+        purpose: What the signer is asked to sign for.
+        previous: Keys that signed earlier checkpoints of this log.
+        create: Whether a log may begin here.
+        files: The operating system.
+    """
+
+    directory: Path
+    private: Path
+    origin: str | None
+    signer: Signer
+    purpose: str
+    previous: tuple[Verifier, ...]
+    create: bool
+    files: Files
+
+    @property
+    def wal(self) -> Path:
+        """Where the write-ahead file is."""
+        return self.private / "wal" / f"{self.directory.name}.wal"
+
+    @property
+    def remembered(self) -> Path:
+        """Where the last checkpoint is that this machine signed."""
+        return self.private / "checkpoints" / self.directory.name
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """
+    Where a writer goes on.
+
+    Attributes:
+        origin: First line of every checkpoint.
+        note: The checkpoint; empty before the first.
+        published: Entries under it.
+        tree: The tree over published and pending entries.
+        edge: Entries of the last bundle, when it is not full.
+        pending: Entries that are not published.
+        wal: The write-ahead file, cut to its good part.
+        recovery: What a crash had left; None when nothing.
+    """
+
+    origin: str
+    note: str
+    published: int
+    tree: TileTree
+    edge: list[bytes]
+    pending: list[bytes]
+    wal: Wal
+    recovery: Recovery | None
+
+
+def recover(at: Settings) -> Recovered:
+    """
+    Check a log against what this machine signed, and open it for appending.
+
+    Raises:
+        ConsistencyError: The log was cut, replaced, forked or damaged.
+        VerificationError: The checkpoint is not signed by this log's key, or
+            the entries do not lead to its root.
+        FormatError: A file is not in its format.
+        StoreError: There is no log, or the system refuses.
+        OSError: The system refuses.
+        ValueError: A new log without an origin.
+    """
+    directory = LogDirectory(at.directory)
+    seen = directory.sighting()
+    remembered = _remembered(at.remembered)
+    frames = read_frames(at.wal)
+    found = _tile_files(at.directory)
+    _refuse_rollback(at, seen, remembered)
+    origin = _settle_origin(at, seen)
+    covered: list[bytes] = []
+    edge: list[bytes] = []
+
+    def visit(first: int, entries: list[bytes]) -> None:
+        edge[:] = entries
+        if first < frames.first + len(frames.entries):
+            covered.extend(entries[max(0, frames.first - first) :])
+
+    if seen is None:
+        tree, size, note = TileTree(), 0, ""
+    else:
+        own_verifier(seen, (at.signer.verifier, *at.previous))
+        size, note = seen.checkpoint.size, seen.note
+        try:
+            rebuilt = rebuild(
+                size,
+                seen.checkpoint.root,
+                bundle=directory.bundle,
+                tile=directory.hashes,
+                cuts=() if remembered is None else (remembered.checkpoint.size,),
+                visit=visit,
+            )
+        except FileNotFoundError as error:
+            raise missing(at.directory, error) from error
+        tree = rebuilt.tree
+        _refuse_fork(at, remembered, rebuilt.roots)
+    pending = _replay(at.wal, frames, covered, size)
+    tree.extend(hash_leaves(pending))
+    removed = _sweep(at, found, size, tree.size)
+    recovery = Recovery(len(pending), frames.torn, removed)
+    return Recovered(
+        origin=origin,
+        note=note,
+        published=size,
+        tree=tree,
+        edge=edge if size % FULL else [],
+        pending=pending,
+        wal=Wal(at.wal, at.files, good=frames.good),
+        recovery=recovery if pending or frames.torn or removed else None,
+    )
+
+
+def _remembered(path: Path) -> Sighting | None:
+    try:
+        return Sighting.of(read_file(path, limit=NOTE_LIMIT), path)
+    except FileNotFoundError:
+        return None
+
+
+def _settle_origin(at: Settings, seen: Sighting | None) -> str:
+    origin = at.origin
+    if seen is None:
+        if origin is None:
+            msg = "a new log needs an origin, the name that its checkpoints begin with"
+            raise ValueError(msg)
+        return origin
+    if origin not in {None, seen.checkpoint.origin}:
+        raise ConsistencyError(
+            f"{str(at.directory)!r} is another log",
+            why=f"its checkpoint names {seen.checkpoint.origin!r}, expected was {origin!r}",
+            fix="open the directory that belongs to this origin",
+        )
+    return seen.checkpoint.origin
+
+
+def _refuse_rollback(at: Settings, seen: Sighting | None, remembered: Sighting | None) -> None:
+    where = str(at.directory)
+    if seen is None and remembered is not None:
+        raise ConsistencyError(
+            f"the checkpoint of the log in {where!r} is gone",
+            why=f"this machine signed a checkpoint of {remembered.checkpoint.size} entries",
+            fix=_RESTORE,
+        )
+    if seen is None and not at.create:
+        raise StoreError(
+            f"there is no log in {where!r}",
+            why=f"the directory has no file {CHECKPOINT!r}",
+            fix="check the path; to begin a log, open with create=True",
+        )
+    if seen is not None and remembered is not None:
+        ours, theirs = remembered.checkpoint, seen.checkpoint
+        if ours.origin != theirs.origin:
+            raise ConsistencyError(
+                f"the log in {where!r} was replaced by another",
+                why=f"this machine signed for {ours.origin!r}, the log is {theirs.origin!r}",
+                fix=_RESTORE,
+            )
+        if ours.size > theirs.size:
+            raise ConsistencyError(
+                f"the log in {where!r} was rolled back",
+                why=f"this machine signed a checkpoint of {ours.size} entries, the log "
+                f"has one of {theirs.size}",
+                fix=_RESTORE,
+            )
+
+
+def _refuse_fork(at: Settings, remembered: Sighting | None, roots: dict[int, bytes]) -> None:
+    if remembered is not None:
+        size = remembered.checkpoint.size
+        if roots[size] != remembered.checkpoint.root:
+            raise ConsistencyError(
+                f"the log in {str(at.directory)!r} was forked",
+                why=f"its first {size} entries are not those that this machine signed",
+                fix=_RESTORE,
+            )
+
+
+def _sweep(at: Settings, found: Sequence[str], published: int, size: int) -> tuple[str, ...]:
+    """Remove what was written and is not covered; all of it can be written again."""
+    keep = layout(published)
+    extra = [name for name in found if name not in keep and _place(name) is not None]
+    for name in extra:
+        place = _place(name) or 0
+        if place > size:
+            raise ConsistencyError(
+                f"the log in {str(at.directory)!r} has {name!r} and does not account for it",
+                why=f"the file is for a log of {place} entries or more; checkpoint and "
+                f"write-ahead file together have {size}",
+                fix=_RESTORE,
+            )
+    for name in extra:
+        at.files.remove(at.directory / name)
+    for here, _, _ in os.walk(at.directory / "tile", topdown=False):
+        if not os.listdir(here):  # noqa: PTH208  names only, and os.walk gave a string
+            at.files.remove_directory(Path(here))
+    # Only this log's: the other log of the workspace may be publishing right now.
+    for path in (at.directory / CHECKPOINT, at.remembered):
+        beside = path.with_name(TEMPORARY + path.name)
+        if beside.exists():
+            at.files.remove(beside)
+    return tuple(extra)
+
+
+def own_verifier(seen: Sighting, verifiers: Sequence[Verifier]) -> Verifier:
+    """
+    Return the one of the log's own *verifiers* that signed this checkpoint.
+
+    Raises:
+        UntrustedSignerError: None of them did.
+        SignatureError: One is named, and its signature is bad.
+    """
+    note, origin = Note.decode(seen.note), seen.checkpoint.origin
+    for signature in note.signatures:
+        for verifier in verifiers:
+            if verifier.scheme == "ed25519" and (signature.name, signature.key_id) == (
+                origin,
+                key_id(origin, ED25519, verifier.raw),
+            ):
+                verifier.verify(signature.signature, note.text.encode())
+                return verifier
+    raise UntrustedSignerError(
+        f"the checkpoint of {origin!r} is not signed by the key that this log is opened with",
+        why="signed by "
+        + ", ".join(f"{one.name}+{one.key_id.hex()}" for one in note.signatures[:4]),
+        fix="open the log with its own key; after a rotation, pass the old public key as "
+        "previous=",
+    )
+
+
+def _replay(path: Path, frames: Frames, covered: Sequence[bytes], size: int) -> list[bytes]:
+    """Return the entries above the checkpoint; those below must be the published ones."""
+    if frames.entries and frames.first > size:
+        raise ConsistencyError(
+            f"entries are missing between the log and {str(path)!r}",
+            why=f"the checkpoint ends at {size} entries, the write-ahead file begins with "
+            f"entry {frames.first}",
+            fix=_RESTORE,
+        )
+    below = size - frames.first
+    if list(frames.entries[:below]) != list(covered[: len(frames.entries)]):
+        raise ConsistencyError(
+            f"the log and {str(path)!r} disagree",
+            why=f"an entry from {frames.first} upwards is another in each of them",
+            fix=_RESTORE,
+        )
+    return frames.entries[below:]
+
+
+def _tile_files(directory: Path) -> list[str]:
+    """Return the files below ``tile/``, links and all, as paths in the log."""
+    found: list[str] = []
+    for here, _, names in os.walk(directory / "tile"):
+        inside = Path(here).relative_to(directory)
+        found.extend((inside / name).as_posix() for name in names)
+    return sorted(found)
+
+
+def _place(name: str) -> int | None:
+    """Return how many entries the log has to have for this tile; None for no tile."""
+    try:
+        tile = tiles.parse_path(name.replace(TEMPORARY, ""))
+    except FormatError:
+        return None
+    return (tile.number * FULL + tile.width) << tiles.HEIGHT * tile.level
+
+
+_RESTORE = (
+    "restore the directory and its private directory from the same moment; do not delete the "
+    "private one to silence this: it is what notices a cut or a replaced log"
+)

@@ -1,0 +1,178 @@
+"""
+The write-ahead file: what was acknowledged before it was published.
+
+One frame for each entry: its index (8 bytes, big-endian) and its bytes, in
+the length and CRC of `secureml.wire.frame`.  A frame is one `write`.  What a
+crash can do to it is shorten the last frame or leave rubbish after it; a bad
+frame with a good one behind it is not a crash, and nothing is repaired.
+
+A failed write is cut off again, a failed sync is never tried again: the
+system may report it once and drop the bytes.  Either way the file takes
+nothing more until it was opened and read anew.
+"""
+
+import os
+import struct
+from pathlib import Path
+
+from secureml.errors import ConsistencyError, StoreError
+from secureml.evidence._files import Files, make_directories, read_file, store_error, write_all
+from secureml.wire import frame
+
+__all__ = ["Frames", "Wal"]
+
+_INDEX = struct.Struct(">Q")
+LIMIT = 1 << 30
+"""No write-ahead file is longer: a log publishes itself long before."""
+
+
+class Frames:
+    """
+    What was found in a write-ahead file.
+
+    Attributes:
+        first: Index of the first entry, or 0 when there is none.
+        entries: The entries, from *first* upwards without a gap.
+        good: Length in bytes of the part that holds them.
+        torn: Bytes after that, which a crash left.
+    """
+
+    __slots__ = ("entries", "first", "good", "torn")
+
+    def __init__(self, first: int, entries: list[bytes], good: int, torn: int) -> None:
+        self.first = first
+        self.entries = entries
+        self.good = good
+        self.torn = torn
+
+
+def read_frames(path: Path) -> Frames:
+    """
+    Read a write-ahead file; a missing one is empty.
+
+    Raises:
+        ConsistencyError: It was damaged in a way that no crash explains.
+    """
+    try:
+        data = read_file(path, limit=LIMIT)
+    except FileNotFoundError:
+        return Frames(0, [], 0, 0)
+    payloads, good, verdict = frame.scan(data)
+    if verdict == "corrupt":
+        raise _damaged(path, f"the frame at byte {good} is bad, and good frames follow it")
+    first = 0
+    entries: list[bytes] = []
+    for payload in payloads:
+        if not _INDEX.size < len(payload) <= _INDEX.size + 65_535:
+            raise _damaged(path, f"a frame holds {len(payload)} bytes, which no entry has")
+        (index,) = _INDEX.unpack_from(payload)
+        if not entries:
+            first = index
+        elif index != first + len(entries):
+            raise _damaged(path, f"entry {index} follows entry {first + len(entries) - 1}")
+        entries.append(payload[_INDEX.size :])
+    return Frames(first, entries, good, len(data) - good)
+
+
+def _damaged(path: Path, why: str) -> ConsistencyError:
+    return ConsistencyError(
+        f"the write-ahead file {str(path)!r} was damaged",
+        why=f"{why}; a crash can only leave a torn end",
+        fix="keep the file, find out what changed it, and restore both directories of the "
+        "workspace from the same moment",
+    )
+
+
+class Wal:
+    """A write-ahead file, open for appending."""
+
+    __slots__ = ("_fd", "_files", "_length", "_path", "broken")
+
+    def __init__(self, path: Path, files: Files, *, good: int) -> None:
+        """
+        Open or make the file, and cut it to the *good* part of it.
+
+        Raises:
+            StoreError: The system refuses.
+        """
+        self._path = path
+        self._files = files
+        self._length = good
+        self._fd = -1
+        self.broken = ""
+        changed: set[Path] = set()
+        try:
+            make_directories(files, path.parent, mode=0o700, changed=changed)
+            fresh = not path.exists()
+            self._fd = files.open_append(path, 0o600)
+            files.truncate(self._fd, good)
+            files.sync(self._fd)
+            if fresh:
+                changed.add(path.parent)
+            for directory in sorted(changed):
+                files.sync_directory(directory)
+        except OSError as error:
+            self.close()
+            raise store_error(f"could not open {str(path)!r}", error) from error
+
+    def append(self, index: int, entry: bytes) -> None:
+        """
+        Write one frame; it survives this process, and after `sync` the machine.
+
+        Raises:
+            StoreError: The frame is not in the file, and no other will be.
+        """
+        data = frame.encode(_INDEX.pack(index) + entry)
+        try:
+            write_all(self._files, self._fd, data)
+        except OSError as error:
+            self.broken = f"writing failed: {error.strerror or error}"
+            try:
+                self._files.truncate(self._fd, self._length)
+            except OSError as second:
+                self.broken += f"; cutting it off failed: {second.strerror or second}"
+            raise self._refused(error, index) from error
+        self._length += len(data)
+
+    def sync(self, index: int) -> None:
+        """
+        Return when all that was appended is on the disk.
+
+        Raises:
+            StoreError: It may not be, and asking again would not tell.
+        """
+        try:
+            self._files.sync(self._fd)
+        except OSError as error:
+            self.broken = f"syncing failed: {error.strerror or error}"
+            raise self._refused(error, index) from error
+
+    def reset(self) -> None:
+        """Empty the file: all that was in it is published."""
+        self._files.truncate(self._fd, 0)
+        self._files.sync(self._fd)
+        self._length = 0
+
+    def is_at(self, path: Path) -> bool:
+        """Return whether *path* still names the file that is open."""
+        try:
+            return os.path.samestat(path.stat(), os.fstat(self._fd))
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Close the file; nothing is written."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            self._files.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _refused(self, error: OSError, index: int) -> StoreError:
+        return store_error(
+            f"entry {index} was not written to {str(self._path)!r}",
+            error,
+            fix="make room or repair the disk, then open the log again: it takes no more "
+            "entries until what is on the disk was read anew",
+        )

@@ -1,0 +1,298 @@
+"""
+The one writer of a log: recovery, append, publish.
+
+Append puts an entry into the write-ahead file and its hash into the tree;
+that is all.  Publish writes bundles and tiles, then the checkpoint that
+covers them, then remembers that checkpoint, then empties the write-ahead
+file.  In this order a crash between any two steps leaves either the old
+checkpoint and every acknowledged entry behind it, or the new one.
+"""
+
+import os
+import threading
+from hashlib import sha256
+from pathlib import Path
+
+from secureml.errors import StoreError
+from secureml.evidence import notes
+from secureml.evidence._files import store_error, write_batch
+from secureml.evidence._lock import forked
+from secureml.evidence._reader import CHECKPOINT, LogDirectory
+from secureml.evidence._recovery import Settings, recover
+from secureml.evidence._tree import FULL, HASH, partials
+from secureml.evidence._wal import Wal
+from secureml.keys.verifier import Verifier
+from secureml.wire import tiles
+from secureml.wire.checkpoint import Checkpoint
+
+__all__ = ["MAX_ENTRY", "InterruptedWriteError", "Writer", "closed"]
+
+MAX_ENTRY = 65_535
+"""Bytes in the largest entry: its length is written in two."""
+
+PUBLISH_ENTRIES = 4_096
+PUBLISH_BYTES = 8 << 20
+"""A log publishes by itself when so much waits, so its memory stays bounded."""
+
+
+class InterruptedWriteError(Exception):
+    """An earlier call was interrupted halfway: the log has to be recovered, and then goes on."""
+
+
+class Writer:
+    """
+    Writes one log; made by the lock, shared by the objects of one process.
+
+    Attributes:
+        origin: First line of every checkpoint.
+        recovered: What a crash had left; None when nothing.
+        published: Entries under the checkpoint.
+        note: The checkpoint, signed; empty before the first.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """
+        Recover the log and open it for appending.
+
+        Raises:
+            ConsistencyError: What is on the disk is not what this machine signed.
+            VerificationError: The checkpoint is not signed by this log's key,
+                or the entries do not lead to its root.
+            StoreError: The system refuses.
+        """
+        self.mutex = threading.RLock()
+        self._sync_mutex = threading.Lock()
+        self._pid = os.getpid()
+        self._settings = settings
+        self._files = settings.files
+        self._users = 1
+        self._dead = ""
+        self._torn = False
+        self._orphan = False
+        try:
+            found = recover(settings)
+        except OSError as error:
+            raise store_error(
+                f"could not recover the log in {str(settings.directory)!r}", error
+            ) from error
+        self.origin = found.origin
+        self.note = found.note
+        self.published = found.published
+        self.recovered = found.recovery
+        self._tree = found.tree
+        self._edge = found.edge
+        self._pending = found.pending
+        self._pending_bytes = sum(map(len, found.pending))
+        self._synced = found.tree.size
+        self._wal: Wal | None = found.wal
+
+    def _remove(self, path: Path) -> None:
+        self._files.remove(path)
+        if path.parent.suffix == ".p" and not any(path.parent.iterdir()):
+            self._files.remove_directory(path.parent)
+
+    # Life
+
+    def join(self) -> bool:
+        """Count one more user; False when a new writer has to be made."""
+        with self.mutex:
+            wal = self._wal
+            if self._dead or self._torn or wal is None or not wal.is_at(self._settings.wal):
+                return False
+            seen = LogDirectory(self._settings.directory).sighting()
+            if ("" if seen is None else seen.note) != self.note:
+                return False
+            self._users += 1
+            return True
+
+    def leave(self) -> int:
+        """Count one user less, and return how many are left; the last one closes."""
+        if self._orphan or self._pid != os.getpid():
+            return 1
+        with self.mutex:
+            self._users -= 1
+            if not self._users:
+                self.shut()
+            return self._users
+
+    def shut(self) -> None:
+        """Close the write-ahead file; what is in it stays there."""
+        with self._sync_mutex:
+            if self._wal is not None:
+                self._wal.close()
+                self._wal = None
+
+    def orphan(self) -> None:
+        """Become useless: this is the copy that a forked child got."""
+        self._orphan = True
+        if self._wal is not None:
+            self._wal.close()
+
+    @property
+    def verifier(self) -> Verifier:
+        """The key that signs its checkpoints."""
+        return self._settings.signer.verifier
+
+    @property
+    def size(self) -> int:
+        """Entries in the log, with those not yet published."""
+        return self._tree.size
+
+    def pending_from(self, start: int) -> list[bytes] | None:
+        """Return the entries from *start* that are not published; None when it is published."""
+        with self.mutex:
+            if start < self.published:
+                return None
+            return self._pending[start - self.published :]
+
+    def alive(self) -> bool:
+        """Return whether this process may still write through it."""
+        return not (self._orphan or self._dead or self._torn) and self._pid == os.getpid()
+
+    def whole(self) -> bool:
+        """Return whether no earlier call was interrupted halfway."""
+        with self.mutex:
+            return not self._torn
+
+    def check(self) -> None:
+        """
+        Refuse in a forked child, and after a failure.
+
+        Raises:
+            StoreBusyError: This is a fork of the process that writes.
+            StoreError: An earlier write failed.
+        """
+        if self._orphan or self._pid != os.getpid():
+            raise forked()
+        if self._dead:
+            raise StoreError(
+                f"the log in {str(self._settings.directory)!r} takes no more entries",
+                why=f"{self._dead}; what is on the disk has to be read anew first",
+                fix="repair the disk or make room, then open the log again",
+            )
+
+    # Append
+
+    def append(self, entry: bytes, *, sync: bool) -> int:
+        """Append one entry; see `Log.append`."""
+        self.check()
+        with self.mutex:
+            self.check()
+            if self._torn:
+                raise InterruptedWriteError
+            wal = self._wal
+            if wal is None:
+                raise closed(self._settings.directory)
+            if len(self._pending) >= PUBLISH_ENTRIES or self._pending_bytes >= PUBLISH_BYTES:
+                self.publish()
+            index = self._tree.size
+            # An interrupt (Ctrl-C) between here and the end leaves this set.
+            self._torn = True
+            try:
+                wal.append(index, entry)
+            except StoreError:
+                self._dead = wal.broken
+                raise
+            self._pending.append(entry)
+            self._pending_bytes += len(entry)
+            self._tree.append(sha256(b"\0" + entry).digest())
+            self._torn = False
+        if sync:
+            self._sync(index + 1)
+        return index
+
+    def flush(self) -> None:
+        """Return when every entry so far is on the disk."""
+        self.check()
+        self._sync(self._tree.size)
+
+    def _sync(self, size: int) -> None:
+        """Return when the first *size* entries are on the disk; many callers share one sync."""
+        with self._sync_mutex:
+            if self._synced >= size:
+                return
+            self.check()
+            wal = self._wal
+            if wal is None:
+                raise closed(self._settings.directory)
+            reached = self._tree.size
+            try:
+                wal.sync(size - 1)
+            except StoreError:
+                self._dead = wal.broken
+                raise
+            self._synced = reached
+
+    # Publish
+
+    def publish(self) -> str:
+        """Publish what is pending; see `Log.publish`."""
+        self.check()
+        with self.mutex:
+            self.check()
+            if self._torn:
+                raise InterruptedWriteError
+            if self._wal is None:
+                raise closed(self._settings.directory)
+            size = self._tree.size
+            if size == self.published and self.note:
+                return self.note
+            at = self._settings
+            note = notes.sign_checkpoint(
+                Checkpoint(self.origin, size, self._tree.root()), at.signer, purpose=at.purpose
+            )
+            self._sync(size)
+            self._torn = True
+            try:
+                self._write(note, size)
+            except OSError as error:
+                self._torn = False
+                self._dead = f"publishing failed: {error.strerror or error}"
+                raise store_error(
+                    f"could not publish the log in {str(at.directory)!r}",
+                    error,
+                    fix="make room or repair the disk, then open the log again: every "
+                    "acknowledged entry is in the write-ahead file",
+                ) from error
+            self._torn = False
+            return note
+
+    def _write(self, note: str, size: int) -> None:
+        at = self._settings
+        entries = self._edge + self._pending
+        base = self.published - len(self._edge)
+        old, new = partials(self.published), partials(size)
+        batch: list[tuple[Path, bytes]] = []
+        for start in range(0, len(entries), FULL):
+            some = entries[start : start + FULL]
+            path = tiles.entries_path((base + start) // FULL, len(some))
+            batch.append((at.directory / path, tiles.encode_bundle(some)))
+        for level, index, data in self._tree.take_full():
+            batch.append((at.directory / tiles.tile_path(level, index, FULL), data))
+        for level, index, data in self._tree.partial():
+            path = tiles.tile_path(level, index, len(data) // HASH)
+            if path not in old:
+                batch.append((at.directory / path, data))
+        write_batch(self._files, batch)
+        write_batch(self._files, [(at.directory / CHECKPOINT, note.encode())])
+        write_batch(self._files, [(at.remembered, note.encode())], private=True)
+        if self._wal is not None:
+            self._wal.reset()
+        for path in old:
+            if path not in new:
+                self._remove(at.directory / path)
+        tail = size % FULL
+        self._edge = entries[len(entries) - tail :] if tail else []
+        self._pending = []
+        self._pending_bytes = 0
+        self.published = size
+        self.note = note
+
+
+def closed(directory: Path) -> StoreError:
+    """Return the error for a log that was closed."""
+    return StoreError(
+        f"the log in {str(directory)!r} is closed",
+        why="close() was called",
+        fix="open it again",
+    )

@@ -1,0 +1,491 @@
+"""
+Verifying a log as a stranger: every byte accounted for, nothing believed.
+
+From the entries alone the whole tree is built again, and each file of the
+directory has to be exactly what it makes.  A file too many, too few or
+changed is named.  Only the checkpoint's signature ties the log to anybody,
+and only a checkpoint that was kept elsewhere shows a rollback: without one
+the report says that it cannot be checked, never that it is fine.
+
+Verifiers are where logs of good design failed: by trusting some tiles, or the
+chain without the values.  So there is no fast path here.
+
+Source: RFC 6962 section 2.1; c2sp.org/tlog-tiles; CVE-2026-56865 (tiles that
+were used before they were authenticated).
+"""
+
+import os
+import stat
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final, overload
+
+from secureml._html import card
+from secureml._progress import progress
+from secureml.errors import (
+    ConsistencyError,
+    DigestMismatchError,
+    FormatError,
+    SecureMLError,
+    UnexpectedFileError,
+)
+from secureml.evidence._files import TEMPORARY, not_regular, read_file, store_error
+from secureml.evidence._reader import (
+    BUNDLE_LIMIT,
+    CHECKPOINT,
+    LogDirectory,
+    Rebuilt,
+    Sighting,
+    decode_bundle,
+    missing,
+    rebuild,
+)
+from secureml.evidence._tree import (
+    FULL,
+    HASH,
+    Tile,
+    hash_leaves,
+    layout,
+    node_from_tiles,
+    tile_width,
+)
+from secureml.evidence._typestate import TOKEN, TypeState
+from secureml.evidence.notes import VerifiedCheckpoint, verify_checkpoint
+from secureml.evidence.trust import Identity, Trust
+from secureml.wire import tiles
+from secureml.wire.digest import Digest
+from secureml.wire.merkle import ConsistencyProof, consistency_path, inclusion_path
+from secureml.wire.tlogproof import TlogProof
+
+__all__ = ["VerifiedEntries", "VerifiedLog", "verify_log"]
+
+_CACHE = 16 << 20
+"""Bytes of verified entries that are kept for reading again."""
+_WAIT = 0.05
+_WAITS = 12
+"""A writer at work leaves files for a moment that belong to no checkpoint yet."""
+
+
+@final
+class VerifiedLog(TypeState):
+    """
+    A log of which every byte was checked.
+
+    Only `verify_log` makes one.
+
+    Attributes:
+        origin: The log's name.
+        size: Number of entries.
+        root: Root hash, 32 bytes.
+        note: The checkpoint, signed.
+        signer: Who signed it.
+        entries: The entries; each is checked again when it is read.
+        rollback: ``checked`` against a checkpoint from outside the
+            directory, or ``not checkable``.
+        remembered_size: Size of the largest such checkpoint; None without.
+        trust_digest: Digest of the trust that decided.
+    """
+
+    __slots__ = (
+        "_tiles",
+        "entries",
+        "note",
+        "origin",
+        "remembered_size",
+        "rollback",
+        "root",
+        "signer",
+        "size",
+        "trust_digest",
+    )
+    origin: str
+    size: int
+    root: bytes
+    note: str
+    signer: Identity
+    entries: "VerifiedEntries"
+    rollback: str
+    remembered_size: int | None
+    trust_digest: Digest
+    _tiles: dict[tuple[int, int], bytes]
+
+    def prove(self, index: int) -> TlogProof:
+        """
+        Return the proof that entry *index* is under the checkpoint.
+
+        Raises:
+            IndexError: There is no such entry.
+        """
+        if not 0 <= index < self.size:
+            msg = f"entry {index} is not among the {self.size} of the log"
+            raise IndexError(msg)
+        return TlogProof(index, inclusion_path(index, self.size, self._node), self.note)
+
+    def consistency(self, old: int) -> ConsistencyProof:
+        """
+        Return the proof that the first *old* entries begin this log.
+
+        Raises:
+            ValueError: Not ``0 <= old <= size``.
+        """
+        return ConsistencyProof(path=consistency_path(old, self.size, self._node))
+
+    def _node(self, level: int, index: int) -> bytes:
+        return node_from_tiles(lambda at, place: self._tiles[at, place])(level, index)
+
+    def __repr__(self) -> str:
+        return f"<VerifiedLog {self.origin!r} size {self.size} rollback {self.rollback}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("log", self.origin),
+            ("entries", self.size),
+            ("root", self.root.hex()),
+            ("signer", self.signer.name),
+            ("rollback", self.rollback),
+        ]
+        return card("Verified log", rows)
+
+
+def verify_log(
+    directory: str | os.PathLike[str],
+    *,
+    trust: Trust,
+    role: str = "log",
+    remembered: Sequence[str] = (),
+    anchors: Sequence[str] = (),
+) -> VerifiedLog:
+    """
+    Check every file of a log, against its entries and its signed checkpoint.
+
+    Takes one hash an entry and one more for the tree, and 32 bytes of memory
+    an entry.  May run beside the writer.
+
+    Args:
+        directory: The log; nothing else may lie in it.
+        trust: The reviewed root.
+        role: ``log``, or ``audit`` for an audit log.
+        remembered: Signed checkpoints of this log that were kept *outside*
+            of the directory and of whatever it was shipped with.
+        anchors: Signed checkpoints of it found inside other evidence.  They
+            are checked in the same way, and do not count against rollback:
+            who rolls back one log can roll back both.
+
+    Raises:
+        SignatureError: The checkpoint, or one remembered, is not signed as it says.
+        UntrustedSignerError: It is signed by nobody whom *trust* names.
+        ExpiredError: The signer's key was retired, or is outside its dates.
+        ConsistencyError: The log does not continue a remembered checkpoint.
+        DigestMismatchError: An entry or a tile was changed; the error names it.
+        UnexpectedFileError: A file too many or too few, a link or a device.
+        FormatError: A file is not in its format.
+        StoreError: The system could not read a file, or there is no log.
+    """
+    path = Path(directory)
+    snapshot = _settle(path, trust, role)
+    head = snapshot.head
+    kept: dict[tuple[int, int], bytes] = {}
+
+    def keep(tile: Tile) -> None:
+        kept[tile[0], tile[1]] = tile[2]
+
+    earlier = [verify_checkpoint(note, trust=trust, role=role) for note in remembered]
+    between = [verify_checkpoint(note, trust=trust, role=role) for note in anchors]
+    for one in (*earlier, *between):
+        _refuse_other(one, head)
+    with progress(f"verifying {head.origin}", total=head.size, unit=" entries") as done:
+        try:
+            rebuilt = rebuild(
+                head.size,
+                head.root,
+                bundle=snapshot.bundle,
+                tile=snapshot.tile,
+                cuts={one.size for one in (*earlier, *between)},
+                visit=lambda _, entries: done(len(entries)),
+                keep=keep,
+            )
+        except FileNotFoundError as error:
+            raise missing(path, error) from error
+    for one in (*earlier, *between):
+        _refuse_fork(one, rebuilt)
+    entries = VerifiedEntries(TOKEN, snapshot=snapshot, tiles=kept)
+    for name, tile in snapshot.stale.items():
+        _check_stale(snapshot, name, tile, entries, kept)
+    return VerifiedLog(
+        TOKEN,
+        origin=head.origin,
+        size=head.size,
+        root=head.root,
+        note=head.note,
+        signer=head.signer,
+        entries=entries,
+        rollback="checked" if earlier else "not checkable",
+        remembered_size=max((one.size for one in earlier), default=None),
+        trust_digest=head.trust_digest,
+        _tiles=kept,
+    )
+
+
+def _refuse_other(earlier: VerifiedCheckpoint, head: VerifiedCheckpoint) -> None:
+    if earlier.origin != head.origin:
+        raise ConsistencyError(
+            f"the log is {head.origin!r}, the remembered checkpoint is of {earlier.origin!r}",
+            why="a checkpoint says nothing about another log",
+            fix="give the checkpoint that was kept for this log",
+        )
+    if earlier.size > head.size:
+        raise ConsistencyError(
+            f"the log {head.origin!r} was cut or rolled back",
+            why=f"a checkpoint of {earlier.size} entries was signed for it; it has {head.size}",
+            fix="do not use it; get the whole log, and keep both: the two checkpoints prove it",
+        )
+
+
+def _refuse_fork(earlier: VerifiedCheckpoint, rebuilt: Rebuilt) -> None:
+    found = rebuilt.roots[earlier.size]
+    if found != earlier.root:
+        raise ConsistencyError(
+            f"the log {earlier.origin!r} was forked or written anew",
+            why=f"its first {earlier.size} entries have root {found.hex()[:16]}…, the checkpoint "
+            f"that was signed for them has {earlier.root.hex()[:16]}…",
+            fix="do not use it; keep both: the two checkpoints prove that the log's owner, or "
+            "who has the key, told two stories",
+        )
+
+
+# What lies in the directory
+
+
+class _UnsettledError(Exception):
+    """Something that a writer at work may explain."""
+
+    def __init__(self, error: SecureMLError, *, wait: bool) -> None:
+        super().__init__(error)
+        self.error = error
+        self.wait = wait
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """A checkpoint, and what the writer may replace under it, read at once."""
+
+    path: Path
+    head: VerifiedCheckpoint
+    partial: dict[str, bytes]
+    stale: dict[str, tiles.Tile]
+
+    def read(self, name: str, limit: int) -> bytes:
+        data = self.partial.get(name)
+        return read_file(self.path / name, limit=limit) if data is None else data
+
+    def bundle(self, index: int, width: int) -> list[bytes]:
+        name = tiles.entries_path(index, width)
+        return decode_bundle(self.read(name, BUNDLE_LIMIT), width, name)
+
+    def tile(self, level: int, index: int, width: int) -> bytes:
+        name = tiles.tile_path(level, index, width)
+        data = self.read(name, FULL * HASH)
+        if len(data) != width * HASH:
+            raise FormatError(
+                f"{name!r} was changed: it has another length",
+                why=f"{len(data)} bytes for {width} hashes of {HASH}",
+                fix="do not use the log; get an untouched copy, and keep this one to find out "
+                "what changed it",
+            )
+        return data
+
+
+def _settle(path: Path, trust: Trust, role: str) -> _Snapshot:
+    """Look at the directory until no writer is in the middle of something."""
+    directory = LogDirectory(path)
+    waits = 0
+    seen = directory.require()
+    while True:
+        try:
+            return _look(path, seen, trust, role)
+        except _UnsettledError as unsettled:
+            again = directory.require()
+            if again.note == seen.note:
+                if not unsettled.wait or waits == _WAITS:
+                    raise unsettled.error from None
+                time.sleep(_WAIT)
+            waits += 1
+            if waits > 20 * _WAITS:
+                raise unsettled.error from None
+            seen = again
+
+
+def _look(path: Path, seen: Sighting, trust: Trust, role: str) -> _Snapshot:
+    head = verify_checkpoint(seen.note, trust=trust, role=role, strict=True)
+    expected = layout(head.size)
+    found, directories = _walk(path)
+    if extra := found - expected.keys() - {CHECKPOINT}:
+        stale = {name: _stale(path, name, expected, head.size) for name in sorted(extra)}
+    else:
+        stale = {}
+    if absent := expected.keys() - found:
+        name = min(absent)
+        raise _UnsettledError(
+            missing(path, FileNotFoundError(2, "missing", str(path / name))), wait=False
+        )
+    inner = {parent.as_posix() for name in found for parent in Path(name).parents if parent.name}
+    if unknown := directories - inner:
+        raise _UnsettledError(
+            _unexpected(path, min(unknown), "a directory without files"), wait=True
+        )
+    partial = {}
+    for name, tile in expected.items():
+        if tile.width < FULL:
+            try:
+                partial[name] = read_file(path / name, limit=BUNDLE_LIMIT)
+            except FileNotFoundError as error:
+                raise _UnsettledError(missing(path, error), wait=False) from error
+    return _Snapshot(path, head, partial, stale)
+
+
+def _walk(path: Path) -> tuple[set[str], set[str]]:
+    """Return the files and the directories below *path*; refuse everything else."""
+    found: set[str] = set()
+    directories: set[str] = set()
+    queue = [""]
+    while queue:
+        here = queue.pop()
+        try:
+            with os.scandir(path / here) as scan:
+                listed = [(one.name, one.stat(follow_symlinks=False).st_mode) for one in scan]
+        except FileNotFoundError as error:
+            raise _UnsettledError(missing(path, error), wait=True) from error
+        except OSError as error:
+            raise store_error(f"could not list {str(path / here)!r}", error) from error
+        for name, mode in listed:
+            inside = f"{here}/{name}" if here else name
+            if stat.S_ISDIR(mode):
+                directories.add(inside)
+                queue.append(inside)
+            elif stat.S_ISREG(mode):
+                found.add(inside)
+            else:
+                raise not_regular(path / inside)
+    return found, directories
+
+
+def _stale(path: Path, name: str, expected: dict[str, tiles.Tile], size: int) -> tiles.Tile:
+    """Return the tile that *name* once was; refuse what a log never had."""
+    if Path(name).name.startswith(TEMPORARY):
+        error = _unexpected(path, name, "a write that was not finished")
+        raise _UnsettledError(error, wait=True)
+    try:
+        tile = tiles.parse_path(name)
+    except FormatError:
+        raise _unexpected(path, name, "no file of a log has such a name") from None
+    width = tile_width(size, tile.level, tile.number)
+    now = tile._replace(width=width) if width else tile
+    if tile.width < width and now.path in expected:
+        return tile
+    error = _unexpected(path, name, f"the checkpoint of {size} entries does not cover it")
+    raise _UnsettledError(error, wait=True)
+
+
+def _unexpected(path: Path, name: str, why: str) -> UnexpectedFileError:
+    return UnexpectedFileError(
+        f"the log in {str(path)!r} has {name!r}, which does not belong to it",
+        why=why,
+        fix="if a crash of this machine left it, open the log for writing and publish: that "
+        "recovers it; else remove it only after you know who put it there",
+    )
+
+
+def _check_stale(
+    snapshot: _Snapshot,
+    name: str,
+    tile: tiles.Tile,
+    entries: "VerifiedEntries",
+    kept: dict[tuple[int, int], bytes],
+) -> None:
+    try:
+        data = read_file(snapshot.path / name, limit=BUNDLE_LIMIT)
+    except FileNotFoundError:
+        return
+    if tile.kind == "entries":
+        first = tile.number * FULL
+        same = tiles.encode_bundle(entries[first : first + tile.width])
+    else:
+        same = kept[tile.level, tile.number][: tile.width * HASH]
+    if data != same:
+        raise DigestMismatchError(
+            f"{name!r} was changed",
+            why="it was replaced by a fuller one, and is not the beginning of that",
+            fix="do not use the log; get an untouched copy, and keep this one to find out what "
+            "changed it",
+        )
+
+
+@final
+class VerifiedEntries(TypeState, Sequence[bytes]):
+    """
+    The entries of a verified log, read when they are asked for.
+
+    Each is hashed again as it is read and compared with the hash that was
+    verified, so what was checked is what is used.
+    """
+
+    __slots__ = ("_cache", "_held", "_snapshot", "_tiles")
+    _snapshot: _Snapshot
+    _tiles: dict[tuple[int, int], bytes]
+    _cache: "OrderedDict[int, list[bytes]]"
+    _held: list[int]
+
+    def __init__(
+        self, token: object, /, *, snapshot: _Snapshot, tiles: dict[tuple[int, int], bytes]
+    ) -> None:
+        super().__init__(token, _snapshot=snapshot, _tiles=tiles, _cache=OrderedDict(), _held=[0])
+
+    def __len__(self) -> int:
+        return self._snapshot.head.size
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[bytes]: ...
+
+    def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        at = index + len(self) if index < 0 else index
+        if not 0 <= at < len(self):
+            msg = f"entry {index} is not among the {len(self)} of the log"
+            raise IndexError(msg)
+        return self._bundle(at // FULL)[at % FULL]
+
+    def __iter__(self) -> Iterator[bytes]:
+        for index in range((len(self) + FULL - 1) // FULL):
+            yield from self._bundle(index)
+
+    def _bundle(self, index: int) -> list[bytes]:
+        known = self._cache.get(index)
+        if known is not None:
+            return known
+        try:
+            entries = self._snapshot.bundle(index, tile_width(len(self), 0, index))
+        except FileNotFoundError as error:
+            raise missing(self._snapshot.path, error) from error
+        hashes = b"".join(hash_leaves(entries))
+        if hashes != self._tiles[0, index]:
+            at = next(i for i in range(len(entries)) if _differ(hashes, self._tiles[0, index], i))
+            raise DigestMismatchError(
+                f"entry {index * FULL + at} changed after it was verified",
+                why=f"{tiles.entries_path(index)!r} has other bytes now",
+                fix="verify the log again, where nobody else can write to it",
+            )
+        self._cache[index] = entries
+        self._held[0] += sum(map(len, entries))
+        while self._held[0] > _CACHE and len(self._cache) > 1:
+            self._held[0] -= sum(map(len, self._cache.popitem(last=False)[1]))
+        return entries
+
+
+def _differ(left: bytes, right: bytes, at: int) -> bool:
+    return left[at * HASH : (at + 1) * HASH] != right[at * HASH : (at + 1) * HASH]

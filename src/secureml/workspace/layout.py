@@ -1,0 +1,124 @@
+"""
+Where things lie: a directory of evidence, and a private one beside it.
+
+``DIR/`` holds evidence only and may be shipped.  ``DIR.private/`` holds what
+must not be: keys, the reviewed trust file, the last checkpoints seen, the
+write-ahead files.  A workspace inside another one's evidence directory (a
+serving machine's, collected) keeps its private half inside the outer private
+directory, so that shipping the outer directory never ships a key.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["LOGS", "Layout", "find_nested", "is_workspace", "private_directory", "walk_files"]
+
+LOGS = ("log", "audit")
+"""The two log directories; each proves itself, so no seal names their files."""
+
+
+def is_workspace(directory: Path) -> bool:
+    """Tell whether *directory* looks like an evidence directory."""
+    return (directory / "trust.toml").is_file() and any((directory / n).is_dir() for n in LOGS)
+
+
+def private_directory(directory: Path) -> Path:
+    """Return where the private half of the workspace at *directory* lies."""
+    path = Path(os.path.abspath(directory))
+    for outer in path.parents:
+        if is_workspace(outer):
+            return private_directory(outer) / path.relative_to(outer)
+    return path.with_name(path.name + ".private")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """
+    The paths of one workspace.
+
+    Attributes:
+        root: The evidence directory.
+        private: The private directory.
+    """
+
+    root: Path
+    private: Path
+
+    @classmethod
+    def of(cls, directory: str | os.PathLike[str]) -> "Layout":
+        """Return the layout of the workspace at *directory*."""
+        root = Path(os.path.abspath(directory))
+        return cls(root, private_directory(root))
+
+    @property
+    def log(self) -> Path:
+        """The statements, a tlog-tiles directory."""
+        return self.root / "log"
+
+    @property
+    def audit(self) -> Path:
+        """The predictions, a tlog-tiles directory."""
+        return self.root / "audit"
+
+    @property
+    def blobs(self) -> Path:
+        """Large things, named by their SHA-256."""
+        return self.root / "blobs"
+
+    @property
+    def details(self) -> Path:
+        """Salts and captured values; erasable."""
+        return self.root / "details"
+
+    @property
+    def published_trust(self) -> Path:
+        """A copy of the trust file: a claim, never a root."""
+        return self.root / "trust.toml"
+
+    @property
+    def trust(self) -> Path:
+        """The reviewed trust file: this machine's root."""
+        return self.private / "trust.toml"
+
+    @property
+    def keys(self) -> Path:
+        """Private keys."""
+        return self.private / "keys"
+
+    def remembered(self) -> list[str]:
+        """Return the checkpoints that this machine has seen last, as signed notes."""
+        folder = self.private / "checkpoints"
+        if not folder.is_dir():
+            return []
+        return [
+            path.read_text("utf-8")
+            for path in sorted(folder.iterdir())
+            if path.is_file() and not path.name.startswith(".")
+        ]
+
+
+def walk_files(root: Path) -> Iterator[Path]:
+    """Yield every entry below *root* that is not a directory, logs of *root* left out."""
+    for folder, directories, files in os.walk(root):
+        here = Path(folder)
+        if here == root:
+            directories[:] = [d for d in directories if d not in LOGS]
+        directories.sort()
+        for name in [*sorted(files), *(d for d in directories if (here / d).is_symlink())]:
+            yield here / name
+
+
+def find_nested(root: Path) -> list[Path]:
+    """Return the evidence directories inside *root*, outermost first."""
+    found: list[Path] = []
+    for folder, directories, _ in os.walk(root):
+        here = Path(folder)
+        directories.sort()
+        if here == root:
+            directories[:] = [d for d in directories if d not in LOGS]
+        elif is_workspace(here):
+            found.append(here)
+            directories.clear()
+    return found

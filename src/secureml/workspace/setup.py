@@ -1,0 +1,252 @@
+"""
+Making a workspace: directories, development keys by role, a first trust file.
+
+The keys are made for the first hour of use and say so: each is marked
+``development`` in the trust file, and every report names them until a key
+protected by a passphrase replaces them (`Workspace.rotate`).
+
+What happens if the process dies here: the published trust file is written
+last, so a half-made workspace is not a workspace yet, and the next `open`
+completes it with the keys that are already there.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from secureml import keys
+from secureml.errors import FormatError, StoreError
+from secureml.evidence._files import Files, write_batch
+from secureml.evidence.rotation import rotate as rotation_envelope
+from secureml.evidence.rotation import verify_rotation
+from secureml.evidence.statements import StatementLog
+from secureml.evidence.trust import Identity, ModelRule, Position, Trust
+from secureml.gates import Gate
+from secureml.keys import Signer
+from secureml.workspace.layout import LOGS, Layout
+
+__all__ = ["PURPOSES", "create", "own_identities", "pin", "rotate", "write_trust"]
+
+PURPOSES = {"train": ("statements", "log", "audit"), "serve": ("audit",)}
+"""The keys that each role opens."""
+
+_LOG_OF = {"statements": "log", "log": "log", "audit": "audit"}
+
+_SCHEMES = {"statements": "ecdsa-p256", "log": "ed25519", "audit": "ed25519"}
+_ROLES = {
+    "statements": ("dataset", "gate", "run", "model", "log"),
+    "log": ("log",),
+    "audit": ("audit",),
+}
+
+
+def create(
+    layout: Layout,
+    *,
+    role: str,
+    reviewed: Trust | None,
+    key: Signer | None,
+    open_log: Callable[[str, Signer, str], None],
+) -> str:
+    """
+    Make the workspace of *layout*, and return the one line that says so.
+
+    Args:
+        layout: Where.
+        role: ``train`` or ``serve``.
+        reviewed: The trust file that this machine starts from, if any.
+        key: A signer for statements, in place of a development key.
+        open_log: Opens a new log: its name, its signer, its origin.
+
+    Raises:
+        StoreError: The directory is not empty, or evidence has been lost.
+    """
+    _refuse_loss(layout)
+    layout.keys.mkdir(parents=True, exist_ok=True)
+    for folder in (layout.private, layout.keys):
+        folder.chmod(0o700)
+    _write(layout.private / ".gitignore", b"*\n")
+    name = layout.root.name
+    stem = f"secureml.local/{_slug(name)}-{secrets.token_hex(4)}"
+    identities: list[Identity] = []
+    signers: dict[str, Signer] = {}
+    for purpose in PURPOSES[role]:
+        signer = key if key is not None and purpose == "statements" else _key(layout, purpose)
+        signers[purpose] = signer
+        _write(layout.keys / f"{purpose}.pub", signer.verifier.pem.encode())
+        identities.append(
+            Identity(
+                name=f"{name} {purpose}",
+                verifier=signer.verifier,
+                roles=_ROLES[purpose],
+                development=signer is not key,
+                origin=f"{stem}/{_LOG_OF[purpose]}",
+            )
+        )
+    own = Trust(identities=tuple(identities))
+    trust = own if reviewed is None else reviewed.merged(own)
+    text = trust.to_toml().encode()
+    _write(layout.trust, text)
+    layout.root.mkdir(parents=True, exist_ok=True)
+    for purpose in PURPOSES[role]:
+        if purpose in LOGS:
+            open_log(purpose, signers[purpose], f"{stem}/{purpose}")
+    _write(layout.published_trust, text, private=False)
+    prints = ", ".join(f"{p} {s.verifier.fingerprint[:23]}…" for p, s in signers.items())
+    return (
+        f"secureml: created workspace {str(layout.root)!r} with development keys ({prints}) in "
+        f"{str(layout.private)!r}"
+    )
+
+
+def own_identities(layout: Layout, trust: Trust) -> Trust:
+    """Return the identities of *trust* whose keys this workspace has made."""
+    mine: set[str] = set()
+    if layout.keys.is_dir():
+        for path in sorted(layout.keys.rglob("*.pub")):
+            mine.add(keys.load_public(path).fingerprint)
+    kept = [i for i in trust.identities if i.verifier.fingerprint in mine]
+    return Trust(identities=tuple(kept))
+
+
+def pin(layout: Layout, other: Trust) -> None:
+    """
+    Add the identities and rules of *other* to the reviewed trust file of this machine.
+
+    A rule for a model that has one already replaces it.
+
+    Raises:
+        FormatError: An identity contradicts one that is there.
+    """
+    mine = Trust.load(layout.trust)
+    known = {identity.fingerprint for identity in mine.identities}
+    rules = {rule.name: rule for rule in (*mine.rules, *other.rules)}
+    try:
+        joined = Trust(
+            (*mine.identities, *(i for i in other.identities if i.fingerprint not in known)),
+            tuple(rules.values()),
+        )
+    except ValueError as error:
+        raise FormatError(
+            "the trust file contradicts the one of this machine",
+            why=str(error),
+            fix=f"edit {str(layout.trust)!r} by hand, after review",
+        ) from error
+    _save(layout, joined)
+
+
+def write_trust(
+    path: Path,
+    *,
+    trust: Trust,
+    models: Mapping[str, Sequence[Gate]],
+    max_attempts: int | None,
+) -> Path:
+    """See `Workspace.write_trust`."""
+    rules = tuple(
+        ModelRule(
+            name=name,
+            require={gate.name: gate.digest for gate in required},
+            max_attempts=max_attempts,
+        )
+        for name, required in models.items()
+    )
+    _write(path, Trust(trust.identities, rules).to_toml().encode(), private=False)
+    return path
+
+
+def rotate(
+    layout: Layout, *, old: Signer, passphrase: str | bytes, ledger: StatementLog, trust: Trust
+) -> Signer:
+    """
+    Replace the key for statements by a protected one, and return the new one.
+
+    What happens if the process dies here: the new key is on the disk before
+    the leaf that hands over to it, and the trust file follows the leaf; until
+    then the old key goes on being the workspace's.
+    """
+    identity = trust.find(fingerprint=old.verifier.fingerprint)
+    if identity is None:
+        raise FormatError(
+            "the key that hands over is not in the trust file of this workspace",
+            why=f"{old.verifier.fingerprint} is not among its identities",
+            fix=f"add its [[identity]] to {str(layout.trust)!r}, after review",
+        )
+    number = sum(1 for _ in layout.keys.glob("statements*.pem"))
+    fresh = layout.keys / f"statements-{number}.pem"
+    new = keys.create(
+        fresh, scheme=old.verifier.scheme, passphrase=passphrase, purposes=old.purposes
+    )
+    name = f"{layout.root.name} statements {number}"
+    envelope = rotation_envelope(old, new, name=name, roles=identity.roles, origin=ledger.origin)
+    logged = ledger.append(envelope)
+    ledger.publish()
+    position = Position(ledger.origin, logged.index, logged.at)
+    rotation = verify_rotation(envelope, trust=trust, position=position)
+    _write(layout.keys / f"statements-{number}.pub", new.verifier.pem.encode())
+    _save(layout, rotation.apply(Trust.load(layout.trust)))
+    return new
+
+
+def publish_trust(layout: Layout) -> None:
+    """Bring the published copy of the trust file up to date; it is a claim, never a root."""
+    text = layout.trust.read_bytes()
+    if not layout.published_trust.is_file() or layout.published_trust.read_bytes() != text:
+        _write(layout.published_trust, text, private=False)
+
+
+def statements_key(layout: Layout) -> Path:
+    """Return the file of the key that signs statements now: the last one made."""
+    rotated = sorted(
+        (p for p in layout.keys.glob("statements-*.pem") if p.with_suffix(".pub").exists()),
+        key=lambda p: int(p.stem.rpartition("-")[2]),
+    )
+    return rotated[-1] if rotated else layout.keys / "statements.pem"
+
+
+def _key(layout: Layout, purpose: str) -> Signer:
+    path = layout.keys / f"{purpose}.pem"
+    purposes = frozenset({purpose})
+    if path.exists():
+        return keys.load(path, purposes=purposes)
+    return keys.create(path, scheme=_SCHEMES[purpose], purposes=purposes)
+
+
+def _save(layout: Layout, trust: Trust) -> None:
+    text = trust.to_toml().encode()
+    _write(layout.trust, text)
+    _write(layout.published_trust, text, private=False)
+
+
+def _write(path: Path, data: bytes, *, private: bool = True) -> None:
+    """Write *data* beside *path*, sync it, and give it its name."""
+    try:
+        write_batch(Files(), [(path, data)], private=private)
+    except OSError as error:
+        raise StoreError(
+            f"could not write {str(path)!r}",
+            why=error.strerror or str(error),
+            fix="check the path, its permissions and the disk, then try again",
+        ) from error
+
+
+def _refuse_loss(layout: Layout) -> None:
+    remembered = layout.private / "checkpoints"
+    if remembered.is_dir() and any(remembered.iterdir()):
+        raise StoreError(
+            f"the evidence of workspace {str(layout.root)!r} is gone",
+            why=f"{str(layout.private)!r} remembers checkpoints of it, so it existed",
+            fix="restore the evidence directory from a copy; to start anew, move the private "
+            "directory away by hand",
+        )
+    if layout.root.is_dir() and any(layout.root.iterdir()) and not layout.trust.exists():
+        raise StoreError(
+            f"{str(layout.root)!r} is neither empty nor a workspace",
+            why="a workspace directory holds evidence only, and every file in it is sealed",
+            fix="give the path of a new directory",
+        )
+
+
+def _slug(name: str) -> str:
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in name)
+    return kept.strip("-.") or "workspace"

@@ -1,0 +1,452 @@
+"""
+Verify a whole evidence directory: every byte is accounted for, or named.
+
+Nothing in the directory is trusted.  The trust comes from outside; from it
+follow the logs (rebuilt tile by tile from their entries), from the logs the
+statements and records, from those the blobs, the details and, through the
+seal, every other file.
+
+Source: ``docs/spec/chain.md``, ``docs/spec/seal.md``.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from secureml import audit
+from secureml._html import card
+from secureml.errors import (
+    ChainError,
+    ConsistencyError,
+    DigestMismatchError,
+    FormatError,
+    UnexpectedFileError,
+)
+from secureml.evidence.blobs import BlobStore
+from secureml.evidence.checklog import VerifiedLog, verify_log
+from secureml.evidence.rotation import apply_rotation
+from secureml.evidence.trust import Position, Trust
+from secureml.evidence.verify import Evidence, verify
+from secureml.gates.predicates import GatePlan, Verdict
+from secureml.hashing import hash_file
+from secureml.models.oms import read_resources
+from secureml.wire import statement as st
+from secureml.wire.digest import SHA256, Digest
+from secureml.wire.dsse import Envelope
+from secureml.wire.logentry import LogEntry
+from secureml.wire.manifest import Manifest
+from secureml.wire.note import Note
+from secureml.wire.statement import Statement
+from secureml.workspace.chain import Chain, judge
+from secureml.workspace.layout import Layout, find_nested, walk_files
+from secureml.workspace.roles import role_of
+from secureml.workspace.sealing import Seal, anchored_note
+
+__all__ = ["Report", "verify_directory"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """
+    What was verified, and what a verifier should still know.
+
+    A report exists only where everything held; what did not was raised.
+
+    Attributes:
+        directory: What was verified.
+        logs: (origin, number of entries) of each log.
+        statements: Predicate type → how many.
+        records: How many audit records.
+        files: How many other files were accounted for.
+        sealed: Whether the last leaf seals the directory.
+        models: Each signed model that a rule exists for, judged.
+        rollback: ``checked`` or ``not checkable``, over all logs.
+        unanchored: What nothing outside its log commits to, one line a log.
+        development: Names of the development keys it rests on.
+        separation: Separation of duties: ``none``, ``partial`` or ``full``.
+        trust: Digest of the trust file.
+        nested: Reports of evidence directories inside.
+    """
+
+    directory: Path
+    logs: tuple[tuple[str, int], ...]
+    statements: dict[str, int]
+    records: int
+    files: int
+    sealed: bool
+    models: tuple[Chain, ...]
+    rollback: str
+    unanchored: tuple[str, ...]
+    development: tuple[str, ...]
+    separation: str
+    trust: str
+    nested: tuple["Report", ...] = field(default=())
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Return what is no break, and still weakens the evidence."""
+        found: list[str] = []
+        if self.rollback != "checked":
+            found.append(
+                "rollback: not checkable (no remembered checkpoint was given; a consistent older "
+                "copy would look the same)"
+            )
+        if not self.sealed:
+            found.append("not sealed: the workspace was not closed after its last entry")
+        if self.development:
+            found.append("development keys: " + ", ".join(self.development))
+        if self.separation == "none":
+            found.append("separation of duties: none (one key holds every role)")
+        found.extend(self.unanchored)
+        return tuple(found)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the report as (name, value) lines."""
+        rows = [("directory", str(self.directory))]
+        rows += [("log", f"{origin}, {size:,} entries") for origin, size in self.logs]
+        rows += [
+            ("statements", f"{sum(self.statements.values())} verified"),
+            ("predictions", f"{self.records:,} records verified"),
+            ("files", f"{self.files:,} accounted for" + (", sealed" if self.sealed else "")),
+        ]
+        rows += [("model", f"{c.model} {c.digest.short}: chain holds") for c in self.models]
+        rows += [("nested", f"{n.directory.name}: verified") for n in self.nested]
+        rows += [
+            ("trust", self.trust[:23] + "…"),
+            ("separation of duties", self.separation),
+            ("rollback", self.rollback),
+        ]
+        return rows
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the report as plain values, for ``--json``."""
+        return {
+            "ok": True,
+            "directory": str(self.directory),
+            "logs": [{"origin": o, "size": n} for o, n in self.logs],
+            "statements": dict(self.statements),
+            "records": self.records,
+            "files": self.files,
+            "sealed": self.sealed,
+            "models": [
+                {"name": c.model, "digest": str(c.digest), "ok": c.ok} for c in self.models
+            ],
+            "rollback": self.rollback,
+            "development_keys": list(self.development),
+            "separation_of_duties": self.separation,
+            "trust": self.trust,
+            "warnings": list(self.warnings),
+            "nested": [n.to_dict() for n in self.nested],
+        }
+
+    def __str__(self) -> str:
+        width = max(len(name) for name, _ in self.rows())
+        lines = [f"{name:<{width}}  {value}" for name, value in self.rows()]
+        lines += [f"{'warning':<{width}}  {text}" for text in self.warnings]
+        return "\n".join(["verified", *lines])
+
+    def _repr_html_(self) -> str:
+        return card("verified", self.rows(), note=" · ".join(self.warnings))
+
+
+def verify_directory(
+    directory: Path, *, trust: Trust, checkpoints: Sequence[str] = ()
+) -> Report:
+    """
+    Verify the evidence directory *directory*, and all inside it, under *trust*.
+
+    Args:
+        directory: An evidence directory.
+        trust: From outside the directory.
+        checkpoints: Signed notes seen earlier, of any log: a rollback below
+            one of them is found.
+
+    Raises:
+        VerificationError: Something does not hold; the error names it.
+        FormatError: Something cannot be read, or *directory* holds no log.
+    """
+    layout = Layout.of(directory)
+    book = _Book(layout, trust)
+    if not layout.log.is_dir() and not layout.audit.is_dir():
+        raise FormatError(
+            f"{str(directory)!r} is not an evidence directory",
+            why="it holds neither log/ nor audit/",
+            fix="give the directory that secureml.open(…) or the demo made",
+        )
+    notes = {_origin(note): [] for note in checkpoints}
+    for note in checkpoints:
+        notes[_origin(note)].append(note)
+    if layout.log.is_dir():
+        book.read_statements(notes)
+    if layout.audit.is_dir():
+        book.read_audit(notes)
+    # What is inside comes first: its logs name a changed entry, a seal only its file.
+    nested = tuple(
+        verify_directory(inner, trust=book.trust, checkpoints=checkpoints)
+        for inner in find_nested(layout.root)
+    )
+    files = book.check_files()
+    return book.report(files, nested, notes)
+
+
+def _origin(note: str) -> str:
+    return Note.decode(note).text.split("\n", 1)[0]
+
+
+class _Book:
+    """What has been verified so far, for one directory."""
+
+    def __init__(self, layout: Layout, trust: Trust) -> None:
+        self.layout = layout
+        self.given = trust
+        self.trust = trust
+        self.blobs = BlobStore(layout.blobs)
+        self.logs: list[VerifiedLog] = []
+        self.evidence: list[Evidence] = []
+        self.anchors: list[str] = []
+        self.named_blobs: set[str] = set()
+        self.seal: Seal | None = None
+        self.sealed = False
+        self.records: Sequence[audit.Record] = ()
+        self.audit_size = 0
+
+    # -- statements ------------------------------------------------------------
+
+    def read_statements(self, notes: dict[str, list[str]]) -> None:
+        log = self._verify_log(self.layout.log, "log", notes)
+        before = ""
+        for index, leaf in enumerate(log.entries):
+            entry = LogEntry.decode(leaf)
+            if entry.at < before:
+                raise ConsistencyError(
+                    f"entry {index} of the statement log goes back in time",
+                    why=f"it says {entry.at}, the entry before it {before}",
+                    fix="the log was not written by secureml, or its clock was set back by hand",
+                )
+            before = entry.at
+            envelope = entry.envelope or self._spilled(entry)
+            self._take(envelope, Position(log.origin, index, entry.at))
+        self.sealed = bool(self.evidence) and self.evidence[-1].statement.predicate_type == st.SEAL
+
+    def _spilled(self, entry: LogEntry) -> Envelope:
+        blob = entry.blob
+        if blob is None:  # pragma: no cover  LogEntry holds one of the two
+            raise FormatError("a log entry is empty", why="no envelope, no blob", fix="see the log")
+        data = self._blob(blob.digest)
+        if len(data) != blob.size:
+            raise DigestMismatchError(
+                f"blob {blob.digest.short} has another size than its leaf says",
+                why=f"{len(data)} bytes, expected {blob.size}",
+                fix="restore the blob from a copy",
+            )
+        envelope = Envelope.decode(data)
+        if envelope.encode() != data:
+            raise FormatError(
+                f"blob {blob.digest.short} has a second spelling",
+                why="an envelope in a blob is canonical JSON",
+                fix="restore the blob from a copy",
+            )
+        return envelope
+
+    def _take(self, envelope: Envelope, position: Position) -> None:
+        statement = envelope.statement()
+        kind = statement.predicate_type
+        if kind == st.KEY_ROTATION:
+            self.trust = apply_rotation(envelope, trust=self.trust, position=position)
+            return
+        item = verify(envelope, trust=self.trust, role=role_of(kind), position=position)
+        self.evidence.append(item)
+        if kind == st.ANCHOR:
+            self.anchors.append(anchored_note(statement))
+        elif kind == st.SEAL:
+            self._take_seal(Seal.from_json(statement.predicate))
+
+    def _take_seal(self, seal: Seal) -> None:
+        self.seal = seal
+        self.named_blobs.add(seal.manifest.hex)
+
+    # -- predictions -----------------------------------------------------------
+
+    def read_audit(self, notes: dict[str, list[str]]) -> None:
+        for note in self.anchors:
+            notes.setdefault(_origin(note), []).append(note)
+        log = self._verify_log(self.layout.audit, "audit", notes)
+        self.audit_size = log.size
+        self.records = audit.check_records(log.entries)
+        audit.check_details(self.records, self.layout.details)
+        for record in self.records:
+            if record.claims is not None:
+                self.named_blobs.add(record.claims.hex)
+            if record.seal is not None and not self.layout.log.is_dir():
+                self._take_seal(Seal.from_json(record.seal))
+        if self.records and not self.layout.log.is_dir():
+            self.sealed = self.records[-1].seal is not None
+
+    def _verify_log(self, directory: Path, role: str, notes: dict[str, list[str]]) -> VerifiedLog:
+        mine = [n for ns in notes.values() for n in ns if _origin(n) == _first_line(directory)]
+        log = verify_log(directory, trust=self.trust, role=role, remembered=mine)
+        self.logs.append(log)
+        return log
+
+    # -- files -----------------------------------------------------------------
+
+    def _blob(self, digest: Digest) -> bytes:
+        self.named_blobs.add(digest.hex)
+        return self.blobs.get(digest)
+
+    def check_files(self) -> int:
+        """Account for every file but the logs' own; return how many there are."""
+        sealed = self._sealed_files()
+        count = 0
+        present: set[str] = set()
+        for path in walk_files(self.layout.root):
+            name = path.relative_to(self.layout.root).as_posix()
+            present.add(name)
+            count += 1
+            blob = _blob_hex(name)
+            expected = sealed.get(name)
+            loose = name.startswith("details/") or name == "trust.toml"
+            if blob is not None and blob in self.named_blobs:
+                expected = bytes.fromhex(blob)
+            if expected is None and not (loose and not self.sealed):
+                raise UnexpectedFileError(
+                    f"{name!r} is in the evidence directory, and nothing signed names it",
+                    why="the seal does not list it"
+                    if self.seal
+                    else "the workspace was never sealed: it was not closed",
+                    fix="remove the file, or, if it belongs there, open the workspace and close it "
+                    "to seal it",
+                )
+            found = hash_file(path)
+            if expected is not None and found.value != expected and (self.sealed or not loose):
+                raise DigestMismatchError(
+                    f"{name!r} was changed after the directory was sealed",
+                    why=f"it has {found.short}, the seal says {Digest(SHA256, expected).short}",
+                    fix="restore the file from a copy; keep the changed one for the inquiry",
+                )
+        wanted = {n for n in sealed if self.sealed or not n.startswith("details/")}
+        blobs = {f"blobs/sha256/{h[:2]}/{h[2:]}" for h in self.named_blobs}
+        gone = sorted((wanted | blobs) - present)
+        if gone:
+            raise UnexpectedFileError(
+                f"{gone[0]!r} is missing from the evidence directory",
+                why=f"{len(gone)} files that the evidence names are gone",
+                fix="restore them from a copy",
+            )
+        return count
+
+    def _sealed_files(self) -> dict[str, bytes]:
+        if self.seal is None:
+            return {}
+        manifest = Manifest.decode(self._blob(self.seal.manifest))
+        if manifest.digest != self.seal.digest or len(manifest) != self.seal.files:
+            raise FormatError(
+                "the seal contradicts the list of files it names",
+                why=f"the list has {manifest.digest.short}, the seal {self.seal.digest.short}",
+                fix="the evidence was written by something else: keep it, and compare with a copy",
+            )
+        return {entry.name: entry.sha256 for entry in manifest}
+
+    # -- models ----------------------------------------------------------------
+
+    def chains(self) -> list[Chain]:
+        """Judge each signed model that a rule exists for, with attempts counted from entries."""
+        counted = _count_attempts(self.evidence)
+        found: dict[str, Chain] = {}
+        for item in self.evidence:
+            if item.statement.predicate_type != st.OMS:
+                continue
+            digest = read_resources(item.statement).digest
+            chain = judge(digest, self.evidence, self.trust.rules, counted=counted)
+            if not chain.model or self.trust.rule(chain.model) is not None:
+                found[str(digest)] = chain
+        return list(found.values())
+
+    # -- the end ---------------------------------------------------------------
+
+    def report(
+        self, files: int, nested: tuple[Report, ...], notes: dict[str, list[str]]
+    ) -> Report:
+        chains = self.chains()
+        for chain in chains:
+            chain.enforce()
+        held = set(notes) - {_origin(n) for n in self.anchors}
+        checked = all(log.origin in held for log in self.logs[:1]) and bool(self.logs)
+        used = {e.signer.name for e in self.evidence} | {log.signer.name for log in self.logs}
+        return Report(
+            directory=self.layout.root,
+            logs=tuple((log.origin, log.size) for log in self.logs),
+            statements=dict(Counter(e.statement.predicate_type for e in self.evidence)),
+            records=len(self.records),
+            files=files,
+            sealed=self.sealed,
+            models=tuple(chains),
+            rollback="checked" if checked else "not checkable",
+            unanchored=self._unanchored(),
+            development=tuple(sorted(used & set(self.trust.development))),
+            separation=self.trust.separation_of_duties,
+            trust=str(self.given.digest),
+            nested=nested,
+        )
+
+    def _unanchored(self) -> tuple[str, ...]:
+        lines: list[str] = []
+        anchored = max((_size(n) for n in self.anchors), default=0)
+        for log in self.logs:
+            if log.origin.endswith("/audit") and self.layout.log.is_dir():
+                if anchored < log.size:
+                    lines.append(
+                        f"un-anchored: entries {anchored}–{log.size - 1} of {log.origin} are "
+                        "under its own key only"
+                    )
+            else:
+                lines.append(
+                    f"un-anchored: all {log.size} entries of {log.origin} (no witness outside "
+                    "this directory; keep its checkpoint)"
+                )
+        return tuple(lines)
+
+
+def _count_attempts(evidence: Sequence[Evidence]) -> dict[str, int]:
+    """Return, for each decision, how many plans precede it; a decision that states fewer lies."""
+    plans: list[tuple[int, GatePlan, frozenset[str]]] = []
+    counted: dict[str, int] = {}
+    for item in evidence:
+        position = item.position
+        if position is None:  # pragma: no cover  everything here is logged
+            continue
+        statement = item.statement
+        names = frozenset(s.name for s in statement.subject)
+        if statement.predicate_type == st.GATE_PLAN:
+            plans.append((position.index, GatePlan.from_statement(statement), names))
+        elif statement.predicate_type == st.VSA:
+            verdict = Verdict.from_statement(statement)
+            count = sum(1 for _, plan, about in plans if plan.gate == verdict.gate or about & names)
+            if verdict.attempts != count:
+                raise ChainError(
+                    f"the decision of gate {verdict.gate!r} at entry {position.index} miscounts",
+                    why=f"it states {verdict.attempts} attempts, the log holds {count} plans",
+                    fix="do not rely on it; run the gate again in a workspace nobody else writes to",
+                )
+            counted[item.digest.hex] = count
+    return counted
+
+
+def _blob_hex(name: str) -> str | None:
+    parts = name.split("/")
+    if len(parts) == 4 and parts[:2] == ["blobs", "sha256"]:  # noqa: PLR2004  blobs/sha256/ab/cd…
+        return parts[2] + parts[3]
+    return None
+
+
+def _first_line(directory: Path) -> str:
+    path = directory / "checkpoint"
+    try:
+        return path.read_text("utf-8").split("\n", 1)[0]
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _size(note: str) -> int:
+    return int(Note.decode(note).text.split("\n")[1])

@@ -1,0 +1,581 @@
+"""
+The friendly face: one directory that a training script or a server opens.
+
+A workspace composes the verbs of the stages; it decides nothing itself.  What
+it adds is order: a plan is logged before it runs, a start before training, a
+signature after the gates, and a seal over everything when it is closed.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import ParamSpec, TypeVar
+
+from secureml import audit, clock, data, gates, keys, models, training
+from secureml.errors import KeyUnavailableError, StoreError
+from secureml.evidence.attest import attest
+from secureml.evidence.blobs import BlobStore
+from secureml.evidence.log import Log, WriterLock
+from secureml.evidence.statements import Logged, StatementLog
+from secureml.evidence.trust import Position, Trust
+from secureml.evidence.verify import Evidence, verify
+from secureml.keys import Signer
+from secureml.wire import statement as st
+from secureml.wire.statement import Statement
+from secureml.workspace import loading, sealing, setup, signing
+from secureml.workspace.layout import Layout, is_workspace
+from secureml.workspace.roles import role_of
+from secureml.workspace.tracing import NOTHING, Trace, trace_prediction
+from secureml.workspace.verifying import Report, verify_directory
+
+__all__ = ["Workspace", "open_workspace"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def open_workspace(
+    path: str | os.PathLike[str],
+    *,
+    create: bool = True,
+    role: str = "train",
+    trust: str | os.PathLike[str] | Trust | None = None,
+    key: str | os.PathLike[str] | Signer | None = None,
+    passphrase: str | bytes | None = None,
+) -> "Workspace":
+    """
+    Open the workspace at *path*; make it first when it is not there.
+
+    Opening is cheap: no lock, no thread and no write before the first append.
+    Making one says so in one line, with the fingerprints of its keys.
+
+    Args:
+        path: The evidence directory; its private half is ``PATH.private``.
+        create: Whether to make it when it is missing. A server says False, so
+            that a lost volume never becomes a new empty log.
+        role: ``"train"`` opens all keys, ``"serve"`` the audit key alone.
+        trust: The reviewed trust file of this machine, a path or a `Trust`;
+            the workspace's own private one when None.
+        key: Signs statements, in place of the workspace's own key.
+        passphrase: Opens protected keys.
+
+    Raises:
+        ValueError: *role* is neither ``train`` nor ``serve``.
+        StoreError: It is missing and *create* is False, or was lost, or the
+            directory holds other things.
+        FormatError: The trust file cannot be read.
+        KeyUnavailableError: *key* cannot be opened.
+    """
+    if role not in setup.PURPOSES:
+        msg = f"role is 'train' or 'serve', got {role!r}"
+        raise ValueError(msg)
+    layout = Layout.of(path)
+    reviewed = trust if trust is None or isinstance(trust, Trust) else Trust.load(trust)
+    signer = key if key is None or not isinstance(key, str | os.PathLike) else None
+    if isinstance(key, str | os.PathLike):
+        signer = keys.load(Path(key), passphrase=passphrase)
+    if not is_workspace(layout.root):
+        if not create:
+            raise StoreError(
+                f"there is no workspace at {str(layout.root)!r}",
+                why="create=False: a missing log is not replaced by an empty one",
+                fix="check the path and that its volume is mounted; to make a new one once, open "
+                "it with create=True",
+            )
+
+        def open_log(name: str, log_signer: Signer, origin: str) -> None:
+            with Log.open(
+                layout.root / name,
+                private=layout.private,
+                origin=origin,
+                signer=log_signer,
+                purpose=name,
+                create=True,
+            ) as log:
+                log.publish()
+
+        line = setup.create(layout, role=role, reviewed=reviewed, key=signer, open_log=open_log)
+        print(line, file=sys.stderr)  # noqa: T201  the one line that creating says
+    return Workspace(
+        layout, role=role, reviewed=reviewed, signer=signer, passphrase=passphrase
+    )
+
+
+class Workspace:
+    """
+    One directory of evidence, opened for training or for serving.
+
+    Made by `secureml.open`.  A context manager; `close` folds everything in
+    and appends a seal.
+
+    Attributes:
+        path: The evidence directory.
+        role: ``train`` or ``serve``.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        role: str,
+        reviewed: Trust | None = None,
+        signer: Signer | None = None,
+        passphrase: str | bytes | None = None,
+        now: clock.Clock = clock.now,
+    ) -> None:
+        self._layout = layout
+        self.path = layout.root
+        self.role = role
+        self._reviewed = reviewed
+        self._passphrase = passphrase
+        self._now = now
+        self._signers: dict[str, Signer] = {} if signer is None else {"statements": signer}
+        self._lock = WriterLock(layout.private / "lock")
+        self._statements: StatementLog | None = None
+        self._audit: audit.AuditLog | None = None
+        self._effective: Trust | None = None
+        self._closed = False
+
+    # -- trust and keys --------------------------------------------------------
+
+    @property
+    def trust(self) -> Trust:
+        """The trust that everything is judged under: reviewed, plus this workspace's own keys."""
+        if self._effective is None:
+            own = Trust.load(self._layout.trust) if self._layout.trust.exists() else None
+            if self._reviewed is None:
+                if own is None:
+                    raise KeyUnavailableError(
+                        f"there is no trust to judge {str(self.path)!r} under",
+                        why=f"{str(self._layout.trust)!r} does not exist, and a key is never "
+                        "trusted because it lies in the evidence",
+                        fix="open it with trust='reviewed-trust.toml'",
+                    )
+                self._effective = own
+            elif own is None:
+                self._effective = self._reviewed
+            else:
+                self._effective = self._reviewed.merged(setup.own_identities(self._layout, own))
+        return self._effective
+
+    def _signer(self, purpose: str) -> Signer:
+        if purpose not in self._signers:
+            if purpose not in setup.PURPOSES[self.role]:
+                raise KeyUnavailableError(
+                    f"the {purpose} key is not opened by a workspace with role {self.role!r}",
+                    why="a serving process holds the audit key only",
+                    fix="open the workspace with role='train' where models are trained and signed",
+                )
+            path = self._layout.keys / f"{purpose}.pem"
+            if purpose == "statements":
+                path = setup.statements_key(self._layout)
+            self._signers[purpose] = keys.load(
+                path,
+                passphrase=self._passphrase if keys.is_encrypted(path) else None,
+                purposes=frozenset({purpose}),
+            )
+        return self._signers[purpose]
+
+    # -- the two logs ----------------------------------------------------------
+
+    def _open_log(self, name: str) -> Log:
+        self._check_open()
+        return Log.open(
+            self.path / name,
+            private=self._layout.private,
+            signer=self._signer(name),
+            purpose=name,
+            lock=self._lock,
+        )
+
+    def _ledger(self) -> StatementLog:
+        if self._statements is None:
+            self._statements = StatementLog(
+                self._open_log("log"), BlobStore(self._layout.blobs), clock=self._now
+            )
+        return self._statements
+
+    @property
+    def audit_log(self) -> audit.AuditLog:
+        """The log of predictions that this workspace writes."""
+        if self._audit is None:
+            self._audit = audit.AuditLog(
+                self._open_log("audit"),
+                details=self._layout.details,
+                private=self._layout.private,
+                clock=self._now,
+            )
+        return self._audit
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError(
+                f"workspace {str(self.path)!r} is closed",
+                why="it was sealed when it was closed",
+                fix="open it again with secureml.open(…)",
+            )
+
+    def _record(self, statement: Statement) -> Logged:
+        """Sign *statement*, check that our own trust accepts it, and log it."""
+        envelope = attest(statement, self._signer("statements"))
+        verify(envelope, trust=self.trust, role=role_of(statement.predicate_type))
+        return self._ledger().append(envelope)
+
+    def _evidence(self, logged: Logged) -> Evidence:
+        return verify(
+            logged.envelope,
+            trust=self.trust,
+            role=role_of(logged.envelope.statement().predicate_type),
+            position=Position(self._ledger().origin, logged.index, logged.at),
+        )
+
+    def _history(self) -> list[tuple[int, Statement]]:
+        return [(item.index, item.envelope.statement()) for item in self._ledger()]
+
+    # -- data and gates --------------------------------------------------------
+
+    def dataset(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        source: str,
+        licence: str,
+        collector: str = "",
+        name: str | None = None,
+        schema: object = None,
+        collected_at: datetime | None = None,
+    ) -> data.Dataset:
+        """
+        Measure the data at *path*, and log a claim about where it came from.
+
+        The same data with the same claims returns the evidence that exists.
+        See `secureml.data.dataset` for the arguments and errors.
+
+        Raises:
+            StoreError: Another process writes to this workspace.
+        """
+        handle = data.dataset(
+            path,
+            source=source,
+            licence=licence,
+            collector=collector,
+            name=name,
+            schema=schema,
+            collected_at=collected_at,
+        )
+        statement = handle.statement()
+        wanted = statement.encode()
+        for logged in self._ledger().find(handle.digest, st.DATASET):
+            if logged.envelope.payload == wanted:
+                return handle.with_evidence(self._evidence(logged))
+        logged = self._record(statement)
+        self._ledger().publish()
+        return handle.with_evidence(self._evidence(logged))
+
+    def run_gate(self, gate: gates.Gate, subject: gates.Measurable) -> gates.GateResult:
+        """
+        Run *gate* on *subject*: plan logged, data measured, decision signed.
+
+        Returns the result whichever way it went; ``.enforce()`` raises when
+        the gate said no.
+
+        Raises:
+            DigestMismatchError: The data changed since it was registered.
+            StoreError: The log cannot be written.
+        """
+        result = gates.run(
+            gate,
+            subject,
+            record=self._record,
+            history=self._history(),
+            now=self._now,
+            verifier_id=f"{st.PREDICATE_PREFIX}verifier/{self._ledger().origin}",
+        )
+        self._ledger().publish()
+        return result
+
+    # -- training and models ---------------------------------------------------
+
+    def training_run(
+        self,
+        name: str,
+        *,
+        inputs: Sequence[data.Dataset],
+        seed: int | None = None,
+        parameters: Mapping[str, object] | None = None,
+    ) -> training.TrainingRun:
+        """
+        Start a training run: a context manager that records what goes in and comes out.
+
+        Args:
+            name: The model's name, which a trust file has a rule for.
+            inputs: The datasets that it is trained on.
+            seed: Recorded and offered as ``run.seed``; drawn when None.
+            parameters: What the run was told; JSON values and finite floats.
+
+        Raises:
+            TypeError: An input is not a dataset, or a parameter cannot be recorded.
+            ValueError: A parameter is NaN or infinite.
+        """
+        return training.TrainingRun(
+            name,
+            inputs=tuple(inputs),
+            decisions=signing.passing_decisions(self._ledger(), inputs),
+            record=self._record,
+            save=models.save,
+            publish=self._ledger().publish,
+            seed=seed,
+            parameters=parameters or {},
+            clock=self._now,
+        )
+
+    def sign_model(
+        self, path: str | os.PathLike[str], *, require: Sequence[gates.Gate] = ()
+    ) -> signing.SignedModel:
+        """
+        Sign the model at *path*, and write the claims that travel with it.
+
+        Writes ``model.sig`` (OpenSSF Model Signing v1.0) and ``claims.jsonl``
+        inside the directory; both are written beside and renamed.
+
+        Args:
+            path: The model directory.
+            require: Gates that every dataset input of the run must have passed.
+
+        Raises:
+            ChainError: No run of this workspace produced exactly these files.
+            GateDeniedError: A required gate was not passed; nothing is signed.
+        """
+        return signing.sign_model(
+            Path(path),
+            require=require,
+            key=self._signer("statements"),
+            ledger=self._ledger(),
+            trust=self.trust,
+        )
+
+    def load_model(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        allow_types: Sequence[str] = (),
+    ) -> models.LoadedModel:
+        """
+        Verify the model at *path* against the trust file's rule, and load those very bytes.
+
+        Args:
+            path: The model directory, with ``model.sig`` and ``claims.jsonl``.
+            name: The model that is expected; any that the trust has a rule for when None.
+            allow_types: Types beyond our fixed list that a skops file may make.
+
+        Raises:
+            VerificationError: The files, a signature or a link of the chain do not hold.
+            FormatError: The signature or the claims cannot be read.
+            UnsafeFormatError: Loading it would run code.
+            StoreError: The load cannot be recorded.
+        """
+        model, claims = loading.load_with_claims(
+            Path(path), trust=self.trust, name=name, allow_types=allow_types
+        )
+        digest = BlobStore(self._layout.blobs).put(claims)
+        self.audit_log.record_model_load(model, claims=digest)
+        self.audit_log.publish()
+        return model
+
+    # -- serving ---------------------------------------------------------------
+
+    def audited(
+        self,
+        *,
+        action: str,
+        model: object = None,
+        user: str | None = None,
+        capture: Sequence[str] = (),
+        durable: bool = False,
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """
+        Decorate a function so that each call leaves one record in this workspace.
+
+        See `secureml.audit.audited` for the arguments and what is recorded.
+        """
+        return audit.audited(
+            self.audit_log, action=action, model=model, user=user, capture=capture, durable=durable
+        )
+
+    def trace(self, prediction: str, *, input: object = NOTHING) -> Trace:  # noqa: A002  the CLI's word
+        """
+        Walk back from *prediction* to the rows behind its model, each link judged.
+
+        Args:
+            prediction: The record's id.
+            input: A value to compare with what was recorded as the call's input.
+
+        Raises:
+            LookupError: No record has this id.
+            VerificationError: The log itself does not hold.
+        """
+        if self._audit is not None:
+            self._audit.publish()
+        return trace_prediction(self.path, prediction, trust=self.trust, value=input)
+
+    # -- proof, time, end ------------------------------------------------------
+
+    def verify(self, *, checkpoints: Sequence[str] = ()) -> Report:
+        """
+        Verify the whole directory: every tile, statement, record, blob, file and model.
+
+        Args:
+            checkpoints: Signed notes seen earlier, beyond those that this machine remembers.
+
+        Raises:
+            VerificationError: Something does not hold; the error names it.
+            FormatError: Something cannot be read.
+        """
+        for log in (self._audit, self._statements):
+            if log is not None:
+                log.publish()
+        return verify_directory(
+            self.path,
+            trust=self.trust,
+            checkpoints=(*self._layout.remembered(), *checkpoints),
+        )
+
+    def checkpoint(self) -> str:
+        """
+        Publish both logs, anchor the audit log in the statement log, return the signed note.
+
+        Keep the note outside this machine: whoever holds it finds a rollback.
+
+        Raises:
+            StoreError: A log cannot be written.
+        """
+        if self.role == "serve":
+            return self.audit_log.publish()
+        if (self.path / "audit").is_dir():
+            self._anchor()
+        return self._ledger().publish()
+
+    def _anchor(self) -> None:
+        """Commit the statement log to the audit log as it is published now."""
+        if self._audit is not None:
+            note = self._audit.publish()
+        else:
+            note = Log.open(self.path / "audit").checkpoint_note()
+        statement = sealing.anchor_statement(note)
+        last = self._ledger().find(sealing.anchored_root(statement), st.ANCHOR)
+        if not last or last[-1].envelope.payload != statement.encode():
+            self._record(statement)
+
+    def write_trust(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        models: Mapping[str, Sequence[gates.Gate]],  # noqa: A002  the word of the trust file
+        max_attempts: int | None = None,
+    ) -> Path:
+        """
+        Write a trust file for review: this workspace's identities, a rule for each model.
+
+        Args:
+            path: Where; never inside the evidence directory.
+            models: Model name → the gates that it must have passed.
+            max_attempts: The most attempts a gate may have taken.
+        """
+        return setup.write_trust(
+            Path(path), trust=self.trust, models=models, max_attempts=max_attempts
+        )
+
+    def pin(self, trust: str | os.PathLike[str] | Trust) -> None:
+        """
+        Add the identities and rules of a reviewed trust file to this machine's own.
+
+        Raises:
+            FormatError: It cannot be read, or contradicts what is pinned.
+        """
+        other = trust if isinstance(trust, Trust) else Trust.load(trust)
+        setup.pin(self._layout, other)
+        self._effective = None
+
+    def rotate(self, *, passphrase: str | bytes) -> str:
+        """
+        Replace the development key for statements by one that *passphrase* protects.
+
+        A leaf signed by the old and the new key says so; from the next leaf on
+        the old one is retired. Returns the new fingerprint.
+
+        Raises:
+            ValueError: The passphrase is empty.
+            StoreError: The log cannot be written.
+        """
+        if not passphrase:
+            msg = "a passphrase is needed: the new key is never written in the clear"
+            raise ValueError(msg)
+        new = setup.rotate(
+            self._layout,
+            old=self._signer("statements"),
+            passphrase=passphrase,
+            ledger=self._ledger(),
+            trust=self.trust,
+        )
+        self._signers["statements"] = new
+        self._passphrase = passphrase
+        self._effective = None
+        return new.verifier.fingerprint
+
+    def close(self) -> None:
+        """
+        Fold everything in, append a seal over every file, and let go of the lock.
+
+        Does nothing where nothing was written since it was opened.
+
+        Raises:
+            StoreError: A log cannot be written.
+        """
+        if self._closed:
+            return
+        try:
+            if self._audit is not None or self._statements is not None:
+                self._seal()
+        finally:
+            self._closed = True
+            for log in (self._audit, self._statements):
+                if log is not None:
+                    log.close()
+            self._lock.release()
+
+    def _seal(self) -> None:
+        """Write the seal as the last leaf: of the statement log, or of a server's audit log."""
+        if self.role == "train":
+            if self._audit is not None:
+                self._audit.end()
+            if (self.path / "audit").is_dir():
+                self._anchor()
+        elif self._audit is not None:
+            self._audit.publish()
+        setup.publish_trust(self._layout)
+        seal = sealing.make_seal(self.path, BlobStore(self._layout.blobs))
+        if self.role == "train":
+            self._record(sealing.seal_statement(seal))
+            self._ledger().publish()
+        else:
+            self.audit_log.seal(seal.to_json())
+            self.audit_log.publish()
+
+    def __enter__(self) -> "Workspace":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Workspace({str(self.path)!r}, role={self.role!r})"
+
