@@ -28,10 +28,12 @@ autodoc_class_signature = "mixed"
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 
 # Nothing is fetched while building, so names of the standard library and of other
 # projects stay text.  Names of ours have to resolve; private ones are not documented.
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!secureml\b).*"),
     (r"py:.*", r"secureml(\.\w+)*\._\w+(\.\w+)*"),
+    (r"py:.*", r"secureml(\.\w+)*\.[A-Z]"),  # type variables
 ]

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from secureml.wire.statement import Statement as Statement
     from secureml.workspace.loading import load_model as load_model
     from secureml.workspace.workspace import Workspace as Workspace
-    from secureml.workspace.workspace import open_workspace as open  # noqa: A004  the word users know
+    from secureml.workspace.opening import open_workspace as open  # noqa: A004  the word users know
 
     __version__: str
 
@@ -112,7 +112,7 @@ _HOME = {
     "decide": "gates",
     "load_model": "workspace.loading",
     "manifest": "hashing",
-    "open": "workspace.workspace",
+    "open": "workspace.opening",
     "sign_model": "models",
     "verify": "evidence.verify",
     "verify_model": "models",

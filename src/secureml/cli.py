@@ -8,6 +8,7 @@ extra is missing).  A pipeline treats only 0 as yes.  Each command takes
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from secureml.errors import (
     FormatError,
     GateDeniedError,
     SecureMLError,
+    StoreError,
     UntrustedSignerError,
     VerificationError,
 )
@@ -45,6 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         _print_error(args, "", str(error), "", "")
         return USAGE
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; the null device takes the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNKNOWN
     except OSError as error:
         _print_error(args, "", f"{error.filename or args.command}: {error.strerror}", "", "")
         return UNKNOWN
@@ -74,13 +80,13 @@ def _say(args: argparse.Namespace, text: object) -> None:
 
 
 def _demo(args: argparse.Namespace) -> dict[str, object]:
-    from secureml.demo import run  # noqa: PLC0415  only this command pays for it
+    from secureml.demo import run
 
     return run(Path(args.directory), say=lambda text="": _say(args, text))
 
 
 def _hash(args: argparse.Namespace) -> dict[str, object]:
-    from secureml import hashing  # noqa: PLC0415
+    from secureml import hashing
 
     path = Path(args.path)
     if path.is_dir():
@@ -90,7 +96,7 @@ def _hash(args: argparse.Namespace) -> dict[str, object]:
     found: dict[str, object] = {"path": args.path, "digest": str(hashing.hash_file(path))}
     _say(args, found["digest"])
     if path.suffix.lower() in {".parquet", ".csv", ".arrow", ".feather", ".ipc"}:
-        from secureml import data  # noqa: PLC0415
+        from secureml import data
 
         table = data.dataset(path, source="-", licence="-")
         found |= {"logical": str(table.digest), "rows": table.rows}
@@ -99,10 +105,10 @@ def _hash(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _keygen(args: argparse.Namespace) -> dict[str, object]:
-    from getpass import getpass  # noqa: PLC0415
+    from getpass import getpass
 
-    from secureml import keys  # noqa: PLC0415
-    from secureml.evidence.trust import Identity, identity_block  # noqa: PLC0415
+    from secureml import keys
+    from secureml.evidence.trust import Identity, identity_block
 
     path = Path(args.file)
     passphrase: str | None = None
@@ -121,7 +127,7 @@ def _keygen(args: argparse.Namespace) -> dict[str, object]:
     identity = Identity(
         name=args.name or path.stem,
         verifier=signer.verifier,
-        roles=tuple(args.roles.split(",")),
+        roles=frozenset(args.roles.split(",")),
     )
     block = identity_block(identity)
     _say(args, block)
@@ -129,7 +135,7 @@ def _keygen(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _sign_model(args: argparse.Namespace) -> dict[str, object]:
-    from secureml import keys, models  # noqa: PLC0415
+    from secureml import keys, models
 
     key = keys.load(Path(args.key), passphrase=_passphrase(args.key))
     models.sign_model(args.path, key=key, signature=args.signature)
@@ -138,8 +144,8 @@ def _sign_model(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _verify_model(args: argparse.Namespace) -> dict[str, object]:
-    from secureml import keys, models  # noqa: PLC0415
-    from secureml.evidence.trust import Trust  # noqa: PLC0415
+    from secureml import keys, models
+    from secureml.evidence.trust import Trust
 
     if args.key:
         found = models.verify_model(
@@ -161,22 +167,20 @@ def _verify_model(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _verify(args: argparse.Namespace) -> dict[str, object]:
-    from secureml.workspace.layout import Layout  # noqa: PLC0415
-    from secureml.workspace.verifying import verify_directory  # noqa: PLC0415
+    from secureml.workspace.layout import Layout
+    from secureml.workspace.verifying import verify_directory
 
     layout = Layout.of(args.directory)
     trust = _root_of_trust(args.directory, args.trust)
     notes = [Path(name).read_text("utf-8") for name in args.checkpoint or ()]
-    report = verify_directory(
-        layout.root, trust=trust, checkpoints=(*layout.remembered(), *notes)
-    )
+    report = verify_directory(layout.root, trust=trust, checkpoints=(*layout.remembered(), *notes))
     _say(args, report)
     return report.to_dict()
 
 
 def _trace(args: argparse.Namespace) -> dict[str, object]:
-    from secureml.workspace.layout import Layout  # noqa: PLC0415
-    from secureml.workspace.tracing import NOTHING, trace_prediction  # noqa: PLC0415
+    from secureml.workspace.layout import Layout
+    from secureml.workspace.tracing import NOTHING, trace_prediction
 
     value: object = NOTHING
     if args.input:
@@ -192,15 +196,17 @@ def _trace(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _log_verify(args: argparse.Namespace) -> dict[str, object]:
-    from secureml.evidence.checklog import verify_log  # noqa: PLC0415
-    from secureml.workspace.layout import LOGS, Layout  # noqa: PLC0415
+    from secureml.evidence.checklog import verify_log
+    from secureml.workspace.layout import LOGS, Layout
 
     layout = Layout.of(args.directory)
     trust = _root_of_trust(args.directory, args.trust)
     found: list[dict[str, object]] = []
     for name in LOGS:
         if (layout.root / name).is_dir():
-            remembered = [n for n in layout.remembered() if n.startswith(_origin(layout.root / name))]
+            remembered = [
+                n for n in layout.remembered() if n.startswith(_origin(layout.root / name))
+            ]
             log = verify_log(layout.root / name, trust=trust, role=name, remembered=remembered)
             _say(
                 args,
@@ -223,7 +229,7 @@ def _origin(directory: Path) -> str:
 
 
 def _log_prove(args: argparse.Namespace) -> dict[str, object]:
-    from secureml.workspace.proving import prove  # noqa: PLC0415
+    from secureml.workspace.proving import prove
 
     proof = prove(Path(args.directory), args.id)
     if not args.json:
@@ -232,7 +238,7 @@ def _log_prove(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _doctor(args: argparse.Namespace) -> dict[str, object]:
-    from secureml.doctor import diagnose  # noqa: PLC0415
+    from secureml.doctor import diagnose
 
     report = diagnose(args.directory)
     _say(args, report)
@@ -244,12 +250,18 @@ def _doctor(args: argparse.Namespace) -> dict[str, object]:
 
 def _root_of_trust(directory: str, given: str | None):  # type: ignore[no-untyped-def]  # noqa: ANN202
     """Return the trust from ``--trust``, else from the private half beside the directory."""
-    from secureml.evidence.trust import Trust  # noqa: PLC0415
-    from secureml.workspace.layout import Layout  # noqa: PLC0415
+    from secureml.evidence.trust import Trust
+    from secureml.workspace.layout import Layout
 
+    layout = Layout.of(directory)
+    if not layout.root.is_dir():
+        raise StoreError(
+            f"there is no directory {directory!r}",
+            why="nothing was found at this path",
+            fix="check the path; the demo makes ./secureml-demo",
+        )
     if given:
         return Trust.load(given)
-    layout = Layout.of(directory)
     if layout.trust.is_file():
         return Trust.load(layout.trust)
     prints = _claimed_fingerprints(layout.published_trust)
@@ -263,7 +275,7 @@ def _root_of_trust(directory: str, given: str | None):  # type: ignore[no-untype
 
 
 def _claimed_fingerprints(path: Path) -> list[str]:
-    from secureml.evidence.trust import Trust  # noqa: PLC0415
+    from secureml.evidence.trust import Trust
 
     if not path.is_file():
         return []
@@ -274,13 +286,13 @@ def _claimed_fingerprints(path: Path) -> list[str]:
 
 
 def _passphrase(path: str) -> str | None:
-    from secureml import keys  # noqa: PLC0415
+    from secureml import keys
 
     if not keys.is_encrypted(Path(path)):
         return None
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\n")
-    from getpass import getpass  # noqa: PLC0415
+    from getpass import getpass
 
     return getpass(f"passphrase of {path}: ")
 

@@ -339,7 +339,7 @@ def re_encodings(kind: Any) -> list[Any]:
     if t.is_integer(kind):
         return [shuffled_dictionary, pc.run_end_encode]
     if t.is_list(kind):
-        return [pa.large_list(kind.value_type), pa.list_view(kind.value_type)]
+        return [large_list, list_view]
     return []
 
 
@@ -352,6 +352,35 @@ def shuffled_dictionary(array: Any) -> Any:
     dictionary = pa.concat_arrays([extra, turned, turned])
     indices = pc.subtract(pa.scalar(len(words), pa.int32()), encoded.indices)
     return pa.DictionaryArray.from_arrays(indices, dictionary)
+
+
+def large_list(array: Any) -> Any:
+    """Return a list array with 64-bit offsets; pyarrow's own cast breaks nested lists."""
+    count = array.offset + len(array) + 1
+    offsets = pa.Array.from_buffers(pa.int32(), count, [None, array.buffers()[1]]).cast(pa.int64())
+    return pa.Array.from_buffers(
+        pa.large_list(array.type.value_type),
+        len(array),
+        [array.buffers()[0], offsets.buffers()[1]],
+        -1,
+        array.offset,
+        [array.values],
+    )
+
+
+def list_view(array: Any) -> Any:
+    """Return a list array as views: offsets and sizes."""
+    count = array.offset + len(array)
+    offsets = pa.Array.from_buffers(pa.int32(), count + 1, [None, array.buffers()[1]])
+    sizes = pc.subtract(offsets.slice(1), offsets.slice(0, count))
+    return pa.Array.from_buffers(
+        pa.list_view(array.type.value_type),
+        len(array),
+        [*array.buffers()[:2], sizes.buffers()[1]],
+        -1,
+        array.offset,
+        [array.values],
+    )
 
 
 def with_garbage(array: Any) -> Any:

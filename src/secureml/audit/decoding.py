@@ -9,7 +9,6 @@ Source: docs/spec/audit-value.md.
 """
 
 import math
-import re
 import struct
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
@@ -29,21 +28,11 @@ from secureml.audit.value import (
 )
 from secureml.clock import parse_time
 from secureml.errors import FormatError
-from secureml.wire.digest import Digest
+from secureml.wire.digest import TABLE_DIGEST, Digest
 
 __all__ = ["decode", "plain"]
 
 _HEAD: Final = 9
-_ITEM_SIZE: Final = re.compile(r"[<|]([biufcMmSU])(\d{1,9})(\[[^\]]{1,20}\])?", re.ASCII)
-_WIDTHS: Final = {
-    "b": (1,),
-    "i": (1, 2, 4, 8),
-    "u": (1, 2, 4, 8),
-    "f": (2, 4, 8),
-    "c": (8, 16),
-    "M": (8,),
-    "m": (8,),
-}
 
 
 def decode(data: bytes) -> object:
@@ -157,35 +146,22 @@ def _frozen(value: object) -> object:
 
 
 def _object(data: bytes, at: int, stop: int, depth: int) -> Object:
+    if at == stop:
+        raise _malformed(why="an object has no name")
     name, at = _element(data, at, stop, depth)
-    if not isinstance(name, str) or data[at : at + 1] == b"":
-        raise _malformed(why="an object is its type's name and its fields")
-    if stop - at < _HEAD or at + _HEAD + int.from_bytes(data[at + 1 : at + _HEAD]) != stop:
-        raise _malformed(why="an object is its type's name and its fields")
-    return Object(name, _map(data, at + _HEAD, stop, depth))
+    if not isinstance(name, str):
+        raise _malformed(why="the name of an object's type is not text")
+    return Object(name, _map(data, at, stop, depth))
 
 
 def _array(data: bytes, at: int, stop: int, depth: int) -> Array:
     match _items(data, at, stop, depth):
         case [str(dtype), list(shape), bytes(raw)]:
-            width = 2 if dtype == "bfloat16" else _width(dtype)
             axes = tuple(n for n in shape if type(n) is int and n >= 0)
-            if len(axes) == len(shape) and math.prod(axes) * width == len(raw):
-                return Array(dtype, axes, raw)
+            array = Array(dtype, axes, raw)
+            if len(axes) == len(shape) and array.is_whole():
+                return array
     raise _malformed(why="an array is a type, a shape and exactly as many elements")
-
-
-def _width(dtype: str) -> int:
-    found = _ITEM_SIZE.fullmatch(dtype)
-    if found is None:
-        raise _malformed(why="an array has a type that is not in the list")
-    kind, width, unit = found[1], int(found[2]), found[3]
-    if str(width) != found[2] or (kind in _WIDTHS and width not in _WIDTHS[kind]):
-        raise _malformed(why="an array has a type that is not in the list")
-    order = "|" if kind == "S" or (width == 1 and kind != "U") else "<"
-    if dtype[0] != order or (unit is not None and kind not in "Mm"):
-        raise _malformed(why="an array has a type that is not in the list")
-    return width * 4 if kind == "U" else width
 
 
 def _table(data: bytes, at: int, stop: int, depth: int) -> Table:
@@ -198,7 +174,8 @@ def _table(data: bytes, at: int, stop: int, depth: int) -> Table:
                         named.append((name, kind))
                     case _:
                         raise _malformed(why="a column is a name and a type")
-            Digest.parse(digest)
+            if Digest.parse(digest).algorithm != TABLE_DIGEST:
+                raise _malformed(why="a table is not named by its logical digest")
             return Table(digest, rows, tuple(named))
     raise _malformed(why="a table is a digest, a number of rows and its columns")
 
@@ -277,21 +254,28 @@ def _uuid(raw: bytes) -> UUID:
 
 
 def _nested(value: Array) -> object:
-    found = _ITEM_SIZE.fullmatch(value.dtype)
-    if found is None or found[1] not in _STRUCT:
+    code = _STRUCT.get(value.dtype[1:])
+    if code is None:
         return value
-    code = _STRUCT[found[1]][int(found[2])]
     flat: list[object] = list(struct.unpack(f"<{math.prod(value.shape)}{code}", value.data))
     for axis in reversed(value.shape[1:]):
         flat = [flat[at : at + axis] for at in range(0, len(flat), axis)] if axis else []
     return flat if value.shape else flat[0]
 
 
-_STRUCT: Final[dict[str, dict[int, str]]] = {
-    "b": {1: "?"},
-    "i": {1: "b", 2: "h", 4: "i", 8: "q"},
-    "u": {1: "B", 2: "H", 4: "I", 8: "Q"},
-    "f": {2: "e", 4: "f", 8: "d"},
+_STRUCT: Final[dict[str, str]] = {
+    "b1": "?",
+    "i1": "b",
+    "i2": "h",
+    "i4": "i",
+    "i8": "q",
+    "u1": "B",
+    "u2": "H",
+    "u4": "I",
+    "u8": "Q",
+    "f2": "e",
+    "f4": "f",
+    "f8": "d",
 }
 
 _CONTAINERS: Final[dict[bytes, Callable[[bytes, int, int, int], object]]] = {

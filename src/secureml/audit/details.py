@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
+from secureml.audit.record import ID
 from secureml.audit.value import SALT_SIZE, commit
 from secureml.errors import FormatError, StoreError
 from secureml.wire import canonical
@@ -93,7 +94,9 @@ class Detail:
             raise _malformed(why="the line has no end")
         found = canonical.decode(line[:-1])
         match found:
-            case {"id": str(name), "v": 1, "values": dict(values), **rest} if not rest:
+            case {"id": str(name), "v": 1 as version, "values": dict(values), **rest} if (
+                ID.fullmatch(name) and version is not True and not rest
+            ):
                 return cls(name, {path: _sealed(value) for path, value in values.items()})
         raise _malformed(why="a line is an object of id, v and values")
 

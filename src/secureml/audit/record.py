@@ -77,7 +77,7 @@ RESERVED_TYPES: Final = frozenset(
 
 _MAGIC: Final = b"secureml-audit/1 "
 _PREFIX: Final = re.compile(rb"secureml-audit/1 ([0-9a-f]{32}) ([0-9a-f]{16})\n")
-_ID: Final = re.compile(
+ID: Final = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII
 )
 _WORD: Final = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*", re.ASCII)
@@ -407,10 +407,10 @@ _FIELDS: Final[Mapping[str, _Check]] = {
     "call": _open({"kind": _word, "name": _name}, {"code": _digest}),
     "details": _open({"segment": _matches(_SEGMENT)}),
     "end": _open({"records": _count}),
-    "erasure": _open({"records": _list_of(_matches(_ID))}, {"reason": _label}),
+    "erasure": _open({"records": _list_of(_matches(ID))}, {"reason": _label}),
     "error": _open({"type": _name}, {"stage": _word}),
     "in": _commitments,
-    "intent": _matches(_ID),
+    "intent": _matches(ID),
     "latency_us": _count,
     "model": _open(
         {"status": _one_of(frozenset({"verified", "unverified"}))},
@@ -425,8 +425,8 @@ _FIELDS: Final[Mapping[str, _Check]] = {
     "monotonic_us": _count,
     "out": _commitments,
     "outcome": _one_of(OUTCOMES),
-    "parent": _matches(_ID),
-    "record": _open({"id": _matches(_ID)}),
+    "parent": _matches(ID),
+    "record": _open({"id": _matches(ID)}),
     "request": _label,
     "retention_class": _label,
     "seal": _open({}),

@@ -14,6 +14,8 @@ Source: docs/spec/audit-value.md.
 
 import dataclasses
 import hmac
+import math
+import re
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -47,7 +49,29 @@ SALT_SIZE: Final = 32
 """Bytes of the fresh random salt of each commitment."""
 
 _DOMAIN: Final = b"secureml-audit-value/1\n"
+_UNIT: Final = r"\[(?:[2-9]|[1-9]\d{1,8})?(?:Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\]"
+_DTYPES: Final = (
+    r"\|(?P<byte>[biu]1)|\|S(?P<bytes>0|[1-9]\d{0,7})|<U(?P<text>0|[1-9]\d{0,6})"
+    r"|<(?P<number>[iu][248]|f[248]|c8|c16)|<[Mm](?P<time>8)" + _UNIT + "|bfloat16"
+)
+_DTYPE: Final = re.compile(_DTYPES, re.ASCII)
 _NAN: Final = bytes.fromhex("7ff8000000000000")
+
+
+def _width(dtype: str) -> int | None:
+    """Return the bytes of one element, or None for a type that is not in the list."""
+    found = _DTYPE.fullmatch(dtype)
+    match found and found.lastgroup:
+        case None:
+            return 2 if dtype == "bfloat16" else None
+        case "text":
+            return 4 * int(dtype[2:])
+        case "bytes":
+            return int(dtype[2:])
+        case "time":
+            return 8
+        case _:
+            return int(dtype[2:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +88,13 @@ class Array:
     dtype: str
     shape: tuple[int, ...]
     data: bytes
+
+    def is_whole(self) -> bool:
+        """Return whether the type is in the specification's list and the data has its size."""
+        width = _width(self.dtype)
+        if width is None or math.prod(self.shape) * width != len(self.data):
+            return False
+        return self.dtype != "|b1" or not self.data.strip(b"\0\1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +267,9 @@ class _Encoder:
 
     def _mapping(self, value: Mapping[Any, object], path: str, depth: int) -> int:
         slot = self._slot()
+        return self._wrap(b"M", slot, self._entries(value, path, depth))
+
+    def _entries(self, value: Mapping[Any, object], path: str, depth: int) -> int:
         pairs: list[tuple[bytes, str, object]] = []
         for key, item in value.items():
             if not isinstance(key, str):
@@ -254,7 +288,7 @@ class _Encoder:
         for raw, _, item in pairs:
             size += self._element(b"S", raw)
             size += self.put(item, f"{path}.*", depth + 1)
-        return self._wrap(b"M", slot, size)
+        return size
 
     def _set(self, value: set[object] | frozenset[object], path: str, depth: int) -> int:
         items: list[bytes] = []
@@ -272,7 +306,7 @@ class _Encoder:
     def _object(self, name: str, fields: Mapping[str, object], path: str, depth: int) -> int:
         slot = self._slot()
         size = self._element(b"S", text_bytes(name, path))
-        size += self._mapping(dict(fields), path, depth)
+        size += self._entries(fields, path, depth)
         return self._wrap(b"O", slot, size)
 
 
@@ -298,6 +332,9 @@ def _time(value: time, path: str) -> tuple[bytes, bytes]:
 
 
 def _array(value: Array, path: str) -> tuple[bytes, bytes]:
+    if not value.is_whole():
+        msg = f"{path!r} is an array of {value.dtype[:20]!r}, or has too few or too many bytes"
+        raise TypeError(msg)
     shape = b"".join(tlv(b"I", int_bytes(n)) for n in value.shape)
     return b"A", (
         tlv(b"S", text_bytes(value.dtype, path)) + tlv(b"L", shape) + tlv(b"B", value.data)

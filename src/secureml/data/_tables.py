@@ -90,7 +90,7 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except SecureMLError:
         raise
-    except Exception as error:  # noqa: BLE001  parsers of files raise many types
+    except Exception as error:
         text = _VALUE.sub(r"\1 …", str(error).partition("\n")[0])[:200]
         raise FormatError(
             f"{path.name!r} cannot be read",
@@ -219,7 +219,7 @@ def infer(path: Path) -> tuple[Column, ...]:
             parse_options=_parse_options(),
             convert_options=csv.ConvertOptions(**_CONVERT),
         )
-    names = table.schema.names
+        names = table.schema.names
     if len(set(names)) != len(names):
         raise FormatError(
             f"{path.name!r} names a column twice",

@@ -119,7 +119,7 @@ class Dataset:
 
     # -- what it hands out -----------------------------------------------------
 
-    def to_arrow(self) -> Any:  # noqa: ANN401  a pyarrow.Table, which ships no types
+    def to_arrow(self) -> Any:
         """
         Return the table as a `pyarrow.Table`, verified.
 
@@ -138,7 +138,7 @@ class Dataset:
         observed(self)
         return hasher.table()
 
-    def to_pandas(self) -> Any:  # noqa: ANN401  a pandas.DataFrame, which is optional
+    def to_pandas(self) -> Any:
         """
         Return the table as a `pandas.DataFrame` with a default index, verified.
 

@@ -6,6 +6,7 @@ is the truth.  `Outcome.as_expected` compares; nothing here decides.
 """
 
 import os
+import secrets
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ class Stage:
         self.scratch = story.scratch / f"attack-{number}"
         self.scratch.mkdir()
         self.note = ""
-        self.trust = Trust.load(story.directory.with_name(f"{story.directory.name}.private") / "trust.toml")
+        self.trust = Trust.load(self.private / "trust.toml")
 
     @property
     def private(self) -> Path:
@@ -129,9 +130,7 @@ def attack_all(story: Story, *, say: Say) -> list[Outcome]:
     return outcomes
 
 
-def _run(
-    number: int, title: str, expected: str, attack: "Attack", stage: Stage
-) -> Outcome:
+def _run(number: int, title: str, expected: str, attack: "Attack", stage: Stage) -> Outcome:
     try:
         what, why = attack(stage)
     except SecureMLError as error:
@@ -201,11 +200,11 @@ def re_encode_elsewhere(stage: Stage) -> tuple[str, str]:
     after = secureml.data.dataset(stage.scratch / "edited.parquet", source="demo", licence="demo")
     if before.digest != after.digest or not before.to_pandas().equals(after.to_pandas()):
         return "the frame that is handed out changed", "it must not"
-    return (
-        f"the same data: {after.digest.short}",
+    why = (
         "what a dataset hands out follows from its logical content alone; the frames are equal, "
-        "types included",
+        "types included"
     )
+    return f"the same data: {after.digest.short}", why
 
 
 # -- the model -----------------------------------------------------------------
@@ -301,7 +300,7 @@ def until_green(stage: Stage) -> tuple[str, str]:
         result.enforce()
         _train_again(ws, root, tried, train_gate())
     stage.load(root / "again")
-    stage.note = f"without max_attempts it is accepted, and its trace shows attempt {result.attempts}"
+    stage.note = f"without max_attempts it is accepted, shown as attempt {result.attempts}"
     rule = stage.scratch / "one-attempt.toml"
     text = stage.story.trust.read_text(encoding="utf-8")
     head = f'[models."{MODEL}"]\n'
@@ -366,7 +365,7 @@ def back_date(stage: Stage) -> tuple[str, str]:
     old = keys.load(stage.scratch / "evidence.private" / "keys" / "statements.pem")
     with secureml.open(root, create=False) as ws:
         statement = _patients(ws, root).statement()
-        ws.rotate(passphrase="correct horse battery staple")
+        ws.rotate(passphrase=secrets.token_urlsafe())
         trust = ws.trust
         envelope = secureml.attest(statement, old)
         secureml.verify(envelope, trust=trust, role="dataset")

@@ -24,7 +24,7 @@ from secureml import audit
 from secureml._extras import require
 from secureml.errors import StoreError
 from secureml.evidence.trust import Trust
-from secureml.gates import Gate
+from secureml.gates import Check, Gate
 
 __all__ = ["MODEL", "Story", "fit", "run", "tell", "train_gate", "write_data"]
 
@@ -73,7 +73,7 @@ def run(directory: Path, *, say: Say = print) -> dict[str, object]:
         StoreError: The directory is not empty.
         MissingExtraError: An extra of ``secureml-sdk[demo]`` is missing.
     """
-    from secureml.demo.attacks import attack_all  # noqa: PLC0415  attacks build on the story
+    from secureml.demo.attacks import attack_all
 
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="secureml-demo-") as scratch:
@@ -103,8 +103,10 @@ def commands(directory: Path, prediction: str) -> tuple[str, str, str]:
     return (
         f"python -m secureml verify {directory}",
         f"python -m secureml trace {directory} {prediction}",
-        f"printf X | dd of={directory}/model/model.skops bs=1 seek=100 conv=notrunc "
-        f"&& python -m secureml verify {directory}",
+        (
+            f"printf X | dd of={directory}/model/model.skops bs=1 seek=100 conv=notrunc "
+            f"&& python -m secureml verify {directory}"
+        ),
     )
 
 
@@ -124,7 +126,9 @@ def tell(directory: Path, *, scratch: Path, say: Say) -> Story:
         gate = train_gate()
         decision = ws.run_gate(gate, patients)
         decision.enforce()
-        say(f"3  gate      {gate.name}: PASSED, {len(decision.findings)} checks, plan logged first")
+        say(
+            f"3  gate      {gate.name}: PASSED, {len(decision.findings)} checks, plan logged first"
+        )
         with ws.training_run(
             MODEL, inputs=[patients], seed=SEED, parameters={"held_out": SERVED}
         ) as run_:
@@ -176,7 +180,7 @@ def _serve(
         @serving.audited(
             action="diagnose", model=model, user="user", capture=["row", "return.score"]
         )
-        def diagnose(row: dict[str, float], *, user: str) -> dict[str, object]:
+        def diagnose(row: dict[str, float], *, user: str) -> dict[str, object]:  # noqa: ARG001  recorded
             """Return the diagnosis and its score."""
             x = pandas.DataFrame([row])
             score = float(model.value.predict_proba(x)[0, 1])
@@ -191,7 +195,7 @@ def _serve(
                     shutil.copytree(serving.path, early)
         picked = records[SERVED * 3 // 4]
         note = serving.checkpoint()
-    say(f"6  serving   {len(records)} audited predictions in a second workspace, own key")
+    say(f"6  serving   {len(records)} audited predictions in a second workspace, with its own key")
     (scratch / "row.json").write_text(
         json.dumps(rows.iloc[SERVED * 3 // 4].to_dict()), encoding="utf-8"
     )
@@ -201,14 +205,18 @@ def _serve(
 def train_gate(*, weak: bool = False) -> Gate:
     """Return the gate that the training data must pass; *weak* asks for less, same name."""
     check = secureml.data.checks
-    checks = [check.row_count(500), check.not_null("mean radius")]
-    if not weak:
-        checks += [
+    asked: list[Check] = [check.row_count(500), check.not_null("mean radius")]
+    if weak:
+        return Gate("train-data@1", asked)
+    return Gate(
+        "train-data@1",
+        [
+            *asked,
             check.between("mean radius", 0, 50),
             check.in_set("diagnosis", ["malignant", "benign"]),
             check.no_conflicting_labels("diagnosis"),
-        ]
-    return Gate("train-data@1", checks)
+        ],
+    )
 
 
 def write_data(path: Path) -> Path:

@@ -167,7 +167,7 @@ def _check_lines(note: Note, checkpoint: Checkpoint, *, strict: bool) -> None:
 
 def _signers(note: Note, checkpoint: Checkpoint, trust: Trust, role: str) -> list[Identity]:
     message = note.text.encode()
-    good = []
+    good: list[Identity] = []
     for signature in note.signatures:
         named = [
             identity
@@ -176,22 +176,25 @@ def _signers(note: Note, checkpoint: Checkpoint, trust: Trust, role: str) -> lis
             and signature.name == checkpoint.origin
             and signature.key_id == key_id(checkpoint.origin, ED25519, identity.verifier.raw)
         ]
-        for number, identity in enumerate(named, 1):
-            try:
-                identity.verifier.verify(signature.signature, message)
-            except SignatureError as error:
-                # Two keys may share the four bytes of an id; one of them has to fit.
-                if number < len(named):
-                    continue
-                raise SignatureError(
-                    f"the checkpoint of {checkpoint.origin} is not signed by {identity.name!r}, "
-                    "whose key it names",
-                    why="the checkpoint or its signature was altered",
-                    fix="get the checkpoint again from the log; keep this one as evidence",
-                ) from error
-            good.append(identity)
-            break
+        # Two keys may share the four bytes of an id; then one of them has to fit.
+        fitting = [identity for identity in named if _fits(identity, signature, message)]
+        if named and not fitting:
+            raise SignatureError(
+                f"the checkpoint of {checkpoint.origin} is not signed by {named[0].name!r}, "
+                "whose key it names",
+                why="the checkpoint or its signature was altered",
+                fix="get the checkpoint again from the log; keep this one as evidence",
+            )
+        good += fitting
     return good
+
+
+def _fits(identity: Identity, signature: NoteSignature, message: bytes) -> bool:
+    try:
+        identity.verifier.verify(signature.signature, message)
+    except SignatureError:
+        return False
+    return True
 
 
 def _check_validity(signer: Identity, checkpoint: Checkpoint, at: datetime | None) -> None:

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Final, final
 
 from secureml._html import card
-from secureml.errors import ExpiredError, FormatError, SignatureError, UntrustedSignerError
+from secureml.errors import FormatError, SignatureError, UntrustedSignerError
 from secureml.evidence._typestate import TOKEN, TypeState
 from secureml.evidence.trust import (
     LOG_ROLES,
@@ -207,7 +207,7 @@ def verify_rotation(envelope: Envelope, *, trust: Trust, position: Position) -> 
     message = envelope.signed_bytes()
     old.verifier.verify(by_old.sig, message)
     statement = envelope.statement()
-    name, new, roles = _read(statement, old, position)
+    name, new, roles = _read(envelope, statement, old, position)
     if new.hint != by_new.keyid:
         raise SignatureError(
             "the second signature of the rotation is not by the new key",
@@ -225,12 +225,6 @@ def verify_rotation(envelope: Envelope, *, trust: Trust, position: Position) -> 
     if retired.get(position.origin) == position.index:
         del retired[position.origin]
     check_validity(replace(old, retired=retired), position=position)
-    if (limit := old.retired.get(position.origin)) is not None and position.index > limit:
-        raise ExpiredError(
-            f"{old.name!r} hands over at leaf {position.index}, after it was retired",
-            why=f"the trust file retired it at leaf {limit} of {position.origin}",
-            fix="a retired key cannot hand over; if that leaf is not yours, the key was stolen",
-        )
     return Rotation(
         TOKEN,
         old=old,
@@ -258,7 +252,7 @@ def apply_rotation(envelope: Envelope, *, trust: Trust, position: Position) -> T
 
 
 def _read(
-    statement: Statement, old: Identity, position: Position
+    envelope: Envelope, statement: Statement, old: Identity, position: Position
 ) -> tuple[str, Verifier, frozenset[str]]:
     if statement.predicate_type != KEY_ROTATION:
         raise _bad(f"it is a statement of type {statement.predicate_type}")
@@ -278,16 +272,9 @@ def _read(
         expected = rotation_statement(old.verifier, new, wanted, name=name, origin=position.origin)
     except ValueError as error:
         raise _bad(str(error)) from error
-    if expected.encode() != _canonical(statement):
+    if expected.encode() != envelope.payload:
         raise _bad("it is not spelled as docs/spec/trust-file.md says")
     return name, new, wanted
-
-
-def _canonical(statement: Statement) -> bytes:
-    try:
-        return statement.encode()
-    except (TypeError, ValueError) as error:
-        raise _bad("it has no canonical spelling") from error
 
 
 def _bad(why: str) -> FormatError:

@@ -9,7 +9,7 @@ Everything that is missing, skipped or failed denies.
 from secureml.gates.attempts import Attempts, count_attempts
 from secureml.gates.check import Check, Finding, Measurable, State, check_name
 from secureml.gates.gate import Gate, Preview
-from secureml.gates.policy import AllOf, AnyOf, Decision, Passes, Policy, Measured, decide
+from secureml.gates.policy import AllOf, AnyOf, Decision, Measured, Passes, Policy, decide
 from secureml.gates.predicates import GatePlan, TestResult, Verdict, confirm
 from secureml.gates.run import GateResult, run
 
@@ -24,12 +24,12 @@ __all__ = [
     "GatePlan",
     "GateResult",
     "Measurable",
+    "Measured",
     "Passes",
     "Policy",
     "Preview",
     "State",
     "TestResult",
-    "Measured",
     "Verdict",
     "check_name",
     "confirm",

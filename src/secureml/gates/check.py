@@ -13,6 +13,7 @@ know and an exception all leave a finding that did not pass.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import getattr_static
 from typing import Any, Protocol, Self, runtime_checkable
 
 from secureml.evidence.subject import SubjectLike
@@ -77,7 +78,7 @@ class State(Protocol):
     its calls; a part of a table carries the position of its first row.
     """
 
-    def update(self, part: Any, /) -> None:  # noqa: ANN401  rows of a table or a file of a tree
+    def update(self, part: Any, /) -> None:
         """Take one part: `secureml.data.Rows` of a table, a manifest entry of a tree."""
 
     def merge(self, other: Self, /) -> None:
@@ -131,7 +132,11 @@ def check_name(check: Check) -> str:
         ValueError: Its id is not ``name@major``, or a number is out of range.
     """
     given: object = check
-    if isinstance(given, type) or not isinstance(given, Check):
+    absent = object()
+    members = ("id", "params", "needs", "start")
+    if isinstance(given, type) or any(
+        getattr_static(given, member, absent) is absent for member in members
+    ):
         msg = (
             f"a check has id, params, needs and start(), {type(given).__name__} has not: "
             "use one of secureml.data.checks, for example not_null('age')"

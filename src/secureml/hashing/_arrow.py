@@ -282,10 +282,20 @@ def _list(array: Arrow, target: Arrow) -> Arrow:
 
 
 def _map(array: Arrow, target: Arrow) -> Arrow:
+    """
+    A map is a list of pairs with another name.
+
+    Neither a cast nor ``keys`` and ``items`` is used on the way: they lose
+    track of where a sliced or nested map begins.
+    """
     pa = pyarrow()
-    entry = pa.struct([("key", array.type.key_type), ("value", array.type.item_type)])
-    listed = normalise(array.cast(pa.list_(entry)))
-    offsets = _int64(listed, 1, len(listed) + 1).cast(pa.int32())
+    pairs = array.values
+    listed = normalise(
+        pa.Array.from_buffers(
+            pa.list_(pairs.type), len(array), array.buffers()[:2], -1, array.offset, [pairs]
+        )
+    )
+    offsets = _integers(pa.int64(), listed, 1, len(listed) + 1).cast(pa.int32())
     entries = listed.flatten()
     inner = pa.struct([target.key_field, target.item_field])
     child = pa.Array.from_buffers(inner, len(entries), [None], 0, 0, entries.flatten())

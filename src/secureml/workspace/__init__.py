@@ -7,10 +7,11 @@ verifies with plain functions that need no workspace.
 
 from secureml.workspace.chain import Chain, Link
 from secureml.workspace.loading import load_model
+from secureml.workspace.opening import open_workspace
 from secureml.workspace.signing import SignedModel
 from secureml.workspace.tracing import Trace, trace_prediction
 from secureml.workspace.verifying import Report, verify_directory
-from secureml.workspace.workspace import Workspace, open_workspace
+from secureml.workspace.workspace import Workspace
 
 __all__ = [
     "Chain",

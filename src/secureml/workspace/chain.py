@@ -22,7 +22,7 @@ from secureml.training.predicates import Input, Provenance, RunStart
 from secureml.wire import statement as st
 from secureml.wire.digest import DIR_HASH, TABLE_DIGEST, Digest
 
-__all__ = ["Chain", "Link", "judge", "join_digest"]
+__all__ = ["Chain", "Link", "join_digest", "judge"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +113,7 @@ def join_digest(digests: Mapping[str, str]) -> Digest:
             return Digest.from_set(digests, algorithm)
     raise FormatError(
         "a dataset has no digest to join on",
-        why=f"it names {sorted(digests)}, and needs {TABLE_DIGEST} (a table) or {DIR_HASH} (a tree)",
+        why=f"it names {sorted(digests)}; a table has {TABLE_DIGEST}, a tree {DIR_HASH}",
         fix="register it with ws.dataset(…)",
     )
 

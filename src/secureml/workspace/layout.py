@@ -26,7 +26,7 @@ def is_workspace(directory: Path) -> bool:
 
 def private_directory(directory: Path) -> Path:
     """Return where the private half of the workspace at *directory* lies."""
-    path = Path(os.path.abspath(directory))
+    path = Path(os.path.abspath(directory))  # noqa: PTH100  links stay what they are
     for outer in path.parents:
         if is_workspace(outer):
             return private_directory(outer) / path.relative_to(outer)
@@ -49,7 +49,7 @@ class Layout:
     @classmethod
     def of(cls, directory: str | os.PathLike[str]) -> "Layout":
         """Return the layout of the workspace at *directory*."""
-        root = Path(os.path.abspath(directory))
+        root = Path(os.path.abspath(directory))  # noqa: PTH100  as above
         return cls(root, private_directory(root))
 
     @property

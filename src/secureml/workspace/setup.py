@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from secureml import keys
-from secureml.errors import FormatError, StoreError
+from secureml.errors import FormatError, KeyUnavailableError, StoreError
 from secureml.evidence._files import Files, write_batch
 from secureml.evidence.rotation import rotate as rotation_envelope
 from secureml.evidence.rotation import verify_rotation
@@ -25,7 +25,17 @@ from secureml.gates import Gate
 from secureml.keys import Signer
 from secureml.workspace.layout import LOGS, Layout
 
-__all__ = ["PURPOSES", "create", "own_identities", "pin", "rotate", "write_trust"]
+__all__ = [
+    "PURPOSES",
+    "create",
+    "effective_trust",
+    "own_identities",
+    "pin",
+    "publish_trust",
+    "rotate",
+    "statements_key",
+    "write_trust",
+]
 
 PURPOSES = {"train": ("statements", "log", "audit"), "serve": ("audit",)}
 """The keys that each role opens."""
@@ -34,9 +44,9 @@ _LOG_OF = {"statements": "log", "log": "log", "audit": "audit"}
 
 _SCHEMES = {"statements": "ecdsa-p256", "log": "ed25519", "audit": "ed25519"}
 _ROLES = {
-    "statements": ("dataset", "gate", "run", "model", "log"),
-    "log": ("log",),
-    "audit": ("audit",),
+    "statements": frozenset({"dataset", "gate", "run", "model", "log"}),
+    "log": frozenset({"log"}),
+    "audit": frozenset({"audit"}),
 }
 
 
@@ -97,6 +107,29 @@ def create(
         f"secureml: created workspace {str(layout.root)!r} with development keys ({prints}) in "
         f"{str(layout.private)!r}"
     )
+
+
+def effective_trust(layout: Layout, reviewed: Trust | None) -> Trust:
+    """
+    Return the trust that a workspace judges under.
+
+    It is the reviewed trust that was given, plus the identities of the
+    workspace's own keys; or, where none was given, the private trust file.
+
+    Raises:
+        KeyUnavailableError: There is neither.
+    """
+    own = Trust.load(layout.trust) if layout.trust.exists() else None
+    if reviewed is not None:
+        return reviewed if own is None else reviewed.merged(own_identities(layout, own))
+    if own is None:
+        raise KeyUnavailableError(
+            f"there is no trust to judge {str(layout.root)!r} under",
+            why=f"{str(layout.trust)!r} does not exist, and a key is never trusted because it "
+            "lies in the evidence",
+            fix="open it with trust='reviewed-trust.toml'",
+        )
+    return own
 
 
 def own_identities(layout: Layout, trust: Trust) -> Trust:

@@ -116,7 +116,11 @@ def sign_model(
         )
     logged = ledger.append(envelope)
     ledger.publish()
-    places = {e.position.index: e.signer.verifier.hint for e in _relevant(evidence, runs) if e.position}
+    places = {
+        item.position.index: item.signer.verifier.hint
+        for item in _relevant(evidence, runs)
+        if item.position is not None
+    }
     places[logged.index] = key.verifier.hint
     bundles = [ledger.bundle(index, hint=hint) for index, hint in sorted(places.items())]
     write_beside(path / CLAIMS_NAME, encode_claims(bundles))
@@ -169,7 +173,6 @@ def _relevant(evidence: Sequence[Evidence], runs: Sequence[Evidence]) -> list[Ev
 
 def _about(item: Evidence, joins: set[Digest], names: set[str]) -> bool:
     return any(
-        subject.name in names
-        or any(subject.digest.get(d.algorithm) == d.hex for d in joins)
+        subject.name in names or any(subject.digest.get(d.algorithm) == d.hex for d in joins)
         for subject in item.statement.subject
     )

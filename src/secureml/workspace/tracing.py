@@ -188,7 +188,7 @@ def _walk(
         if value is not NOTHING:
             links.append(_input_link(layout, log, record, index, value))
     except SecureMLError as error:
-        links.append(_link_of(error, "captured values", record.action))
+        links.append(_link_of(error, "captured values", record.action or "?"))
     links.extend(_model_links(layout, log, records, index, trust))
     return Trace(
         prediction=record.id,
@@ -230,7 +230,7 @@ def _model_links(
         return [
             Link(
                 name="model",
-                subject=record.action,
+                subject=record.action or "?",
                 detail="the call was recorded without a verified model",
                 error=ChainError.code,
             )

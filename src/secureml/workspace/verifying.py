@@ -37,7 +37,6 @@ from secureml.wire.dsse import Envelope
 from secureml.wire.logentry import LogEntry
 from secureml.wire.manifest import Manifest
 from secureml.wire.note import Note
-from secureml.wire.statement import Statement
 from secureml.workspace.chain import Chain, judge
 from secureml.workspace.layout import Layout, find_nested, walk_files
 from secureml.workspace.roles import role_of
@@ -150,9 +149,7 @@ class Report:
         return card("verified", self.rows(), note=" · ".join(self.warnings))
 
 
-def verify_directory(
-    directory: Path, *, trust: Trust, checkpoints: Sequence[str] = ()
-) -> Report:
+def verify_directory(directory: Path, *, trust: Trust, checkpoints: Sequence[str] = ()) -> Report:
     """
     Verify the evidence directory *directory*, and all inside it, under *trust*.
 
@@ -174,20 +171,17 @@ def verify_directory(
             why="it holds neither log/ nor audit/",
             fix="give the directory that secureml.open(…) or the demo made",
         )
-    notes = {_origin(note): [] for note in checkpoints}
-    for note in checkpoints:
-        notes[_origin(note)].append(note)
     if layout.log.is_dir():
-        book.read_statements(notes)
+        book.read_statements(checkpoints)
     if layout.audit.is_dir():
-        book.read_audit(notes)
+        book.read_audit(checkpoints)
     # What is inside comes first: its logs name a changed entry, a seal only its file.
     nested = tuple(
         verify_directory(inner, trust=book.trust, checkpoints=checkpoints)
         for inner in find_nested(layout.root)
     )
     files = book.check_files()
-    return book.report(files, nested, notes)
+    return book.report(files, nested, {_origin(note) for note in checkpoints})
 
 
 def _origin(note: str) -> str:
@@ -213,7 +207,7 @@ class _Book:
 
     # -- statements ------------------------------------------------------------
 
-    def read_statements(self, notes: dict[str, list[str]]) -> None:
+    def read_statements(self, notes: Sequence[str]) -> None:
         log = self._verify_log(self.layout.log, "log", notes)
         before = ""
         for index, leaf in enumerate(log.entries):
@@ -227,12 +221,17 @@ class _Book:
             before = entry.at
             envelope = entry.envelope or self._spilled(entry)
             self._take(envelope, Position(log.origin, index, entry.at))
-        self.sealed = bool(self.evidence) and self.evidence[-1].statement.predicate_type == st.SEAL
+        last = self.evidence[-1] if self.evidence else None
+        self.sealed = last is not None and last.statement.predicate_type == st.SEAL
 
     def _spilled(self, entry: LogEntry) -> Envelope:
         blob = entry.blob
         if blob is None:  # pragma: no cover  LogEntry holds one of the two
-            raise FormatError("a log entry is empty", why="no envelope, no blob", fix="see the log")
+            raise FormatError(
+                "a log entry holds nothing",
+                why="it has neither an envelope nor a blob",
+                fix="the log was not written by secureml: do not rely on it",
+            )
         data = self._blob(blob.digest)
         if len(data) != blob.size:
             raise DigestMismatchError(
@@ -268,10 +267,8 @@ class _Book:
 
     # -- predictions -----------------------------------------------------------
 
-    def read_audit(self, notes: dict[str, list[str]]) -> None:
-        for note in self.anchors:
-            notes.setdefault(_origin(note), []).append(note)
-        log = self._verify_log(self.layout.audit, "audit", notes)
+    def read_audit(self, notes: Sequence[str]) -> None:
+        log = self._verify_log(self.layout.audit, "audit", (*notes, *self.anchors))
         self.audit_size = log.size
         self.records = audit.check_records(log.entries)
         audit.check_details(self.records, self.layout.details)
@@ -283,8 +280,8 @@ class _Book:
         if self.records and not self.layout.log.is_dir():
             self.sealed = self.records[-1].seal is not None
 
-    def _verify_log(self, directory: Path, role: str, notes: dict[str, list[str]]) -> VerifiedLog:
-        mine = [n for ns in notes.values() for n in ns if _origin(n) == _first_line(directory)]
+    def _verify_log(self, directory: Path, role: str, notes: Sequence[str]) -> VerifiedLog:
+        mine = [note for note in notes if _origin(note) == _first_line(directory)]
         log = verify_log(directory, trust=self.trust, role=role, remembered=mine)
         self.logs.append(log)
         return log
@@ -315,8 +312,8 @@ class _Book:
                     why="the seal does not list it"
                     if self.seal
                     else "the workspace was never sealed: it was not closed",
-                    fix="remove the file, or, if it belongs there, open the workspace and close it "
-                    "to seal it",
+                    fix="remove the file; if it belongs there, open the workspace and close it, "
+                    "which seals it",
                 )
             found = hash_file(path)
             if expected is not None and found.value != expected and (self.sealed or not loose):
@@ -365,14 +362,13 @@ class _Book:
 
     # -- the end ---------------------------------------------------------------
 
-    def report(
-        self, files: int, nested: tuple[Report, ...], notes: dict[str, list[str]]
-    ) -> Report:
+    def report(self, files: int, nested: tuple[Report, ...], held: set[str]) -> Report:
         chains = self.chains()
         for chain in chains:
             chain.enforce()
-        held = set(notes) - {_origin(n) for n in self.anchors}
-        checked = all(log.origin in held for log in self.logs[:1]) and bool(self.logs)
+        # An anchor lies in the directory itself: it ties the audit log to the
+        # statement log, so that a checkpoint of the latter covers both.
+        checked = self.logs[0].origin in held
         used = {e.signer.name for e in self.evidence} | {log.signer.name for log in self.logs}
         return Report(
             directory=self.layout.root,
@@ -410,7 +406,7 @@ class _Book:
 
 def _count_attempts(evidence: Sequence[Evidence]) -> dict[str, int]:
     """Return, for each decision, how many plans precede it; a decision that states fewer lies."""
-    plans: list[tuple[int, GatePlan, frozenset[str]]] = []
+    plans: list[tuple[GatePlan, frozenset[str]]] = []
     counted: dict[str, int] = {}
     for item in evidence:
         position = item.position
@@ -419,15 +415,15 @@ def _count_attempts(evidence: Sequence[Evidence]) -> dict[str, int]:
         statement = item.statement
         names = frozenset(s.name for s in statement.subject)
         if statement.predicate_type == st.GATE_PLAN:
-            plans.append((position.index, GatePlan.from_statement(statement), names))
+            plans.append((GatePlan.from_statement(statement), names))
         elif statement.predicate_type == st.VSA:
             verdict = Verdict.from_statement(statement)
-            count = sum(1 for _, plan, about in plans if plan.gate == verdict.gate or about & names)
+            count = sum(plan.gate == verdict.gate or bool(about & names) for plan, about in plans)
             if verdict.attempts != count:
                 raise ChainError(
                     f"the decision of gate {verdict.gate!r} at entry {position.index} miscounts",
                     why=f"it states {verdict.attempts} attempts, the log holds {count} plans",
-                    fix="do not rely on it; run the gate again in a workspace nobody else writes to",
+                    fix="do not rely on it: something else than secureml wrote it",
                 )
             counted[item.digest.hex] = count
     return counted

@@ -7,12 +7,11 @@ signature after the gates, and a seal over everything when it is closed.
 """
 
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Self, TypeVar
 
 from secureml import audit, clock, data, gates, keys, models, training
 from secureml.errors import KeyUnavailableError, StoreError
@@ -26,82 +25,15 @@ from secureml.keys import Signer
 from secureml.wire import statement as st
 from secureml.wire.statement import Statement
 from secureml.workspace import loading, sealing, setup, signing
-from secureml.workspace.layout import Layout, is_workspace
+from secureml.workspace.layout import Layout
 from secureml.workspace.roles import role_of
 from secureml.workspace.tracing import NOTHING, Trace, trace_prediction
 from secureml.workspace.verifying import Report, verify_directory
 
-__all__ = ["Workspace", "open_workspace"]
+__all__ = ["Workspace"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-def open_workspace(
-    path: str | os.PathLike[str],
-    *,
-    create: bool = True,
-    role: str = "train",
-    trust: str | os.PathLike[str] | Trust | None = None,
-    key: str | os.PathLike[str] | Signer | None = None,
-    passphrase: str | bytes | None = None,
-) -> "Workspace":
-    """
-    Open the workspace at *path*; make it first when it is not there.
-
-    Opening is cheap: no lock, no thread and no write before the first append.
-    Making one says so in one line, with the fingerprints of its keys.
-
-    Args:
-        path: The evidence directory; its private half is ``PATH.private``.
-        create: Whether to make it when it is missing. A server says False, so
-            that a lost volume never becomes a new empty log.
-        role: ``"train"`` opens all keys, ``"serve"`` the audit key alone.
-        trust: The reviewed trust file of this machine, a path or a `Trust`;
-            the workspace's own private one when None.
-        key: Signs statements, in place of the workspace's own key.
-        passphrase: Opens protected keys.
-
-    Raises:
-        ValueError: *role* is neither ``train`` nor ``serve``.
-        StoreError: It is missing and *create* is False, or was lost, or the
-            directory holds other things.
-        FormatError: The trust file cannot be read.
-        KeyUnavailableError: *key* cannot be opened.
-    """
-    if role not in setup.PURPOSES:
-        msg = f"role is 'train' or 'serve', got {role!r}"
-        raise ValueError(msg)
-    layout = Layout.of(path)
-    reviewed = trust if trust is None or isinstance(trust, Trust) else Trust.load(trust)
-    signer = key if key is None or not isinstance(key, str | os.PathLike) else None
-    if isinstance(key, str | os.PathLike):
-        signer = keys.load(Path(key), passphrase=passphrase)
-    if not is_workspace(layout.root):
-        if not create:
-            raise StoreError(
-                f"there is no workspace at {str(layout.root)!r}",
-                why="create=False: a missing log is not replaced by an empty one",
-                fix="check the path and that its volume is mounted; to make a new one once, open "
-                "it with create=True",
-            )
-
-        def open_log(name: str, log_signer: Signer, origin: str) -> None:
-            with Log.open(
-                layout.root / name,
-                private=layout.private,
-                origin=origin,
-                signer=log_signer,
-                purpose=name,
-                create=True,
-            ) as log:
-                log.publish()
-
-        line = setup.create(layout, role=role, reviewed=reviewed, key=signer, open_log=open_log)
-        print(line, file=sys.stderr)  # noqa: T201  the one line that creating says
-    return Workspace(
-        layout, role=role, reviewed=reviewed, signer=signer, passphrase=passphrase
-    )
 
 
 class Workspace:
@@ -145,20 +77,7 @@ class Workspace:
     def trust(self) -> Trust:
         """The trust that everything is judged under: reviewed, plus this workspace's own keys."""
         if self._effective is None:
-            own = Trust.load(self._layout.trust) if self._layout.trust.exists() else None
-            if self._reviewed is None:
-                if own is None:
-                    raise KeyUnavailableError(
-                        f"there is no trust to judge {str(self.path)!r} under",
-                        why=f"{str(self._layout.trust)!r} does not exist, and a key is never "
-                        "trusted because it lies in the evidence",
-                        fix="open it with trust='reviewed-trust.toml'",
-                    )
-                self._effective = own
-            elif own is None:
-                self._effective = self._reviewed
-            else:
-                self._effective = self._reviewed.merged(setup.own_identities(self._layout, own))
+            self._effective = setup.effective_trust(self._layout, self._reviewed)
         return self._effective
 
     def _signer(self, purpose: str) -> Signer:
@@ -474,7 +393,7 @@ class Workspace:
         self,
         path: str | os.PathLike[str],
         *,
-        models: Mapping[str, Sequence[gates.Gate]],  # noqa: A002  the word of the trust file
+        models: Mapping[str, Sequence[gates.Gate]],
         max_attempts: int | None = None,
     ) -> Path:
         """
@@ -565,7 +484,7 @@ class Workspace:
             self.audit_log.seal(seal.to_json())
             self.audit_log.publish()
 
-    def __enter__(self) -> "Workspace":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -578,4 +497,3 @@ class Workspace:
 
     def __repr__(self) -> str:
         return f"Workspace({str(self.path)!r}, role={self.role!r})"
-

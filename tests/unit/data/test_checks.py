@@ -150,8 +150,12 @@ def test_between_compares_exactly(
     kind: Any, values: Any, low: Any, high: Any, passed: bool | None, find: Find
 ) -> None:
     """Whole numbers and decimals exactly, floats in their own type, texts by bytes."""
-    found = find(c.between("x", low, high), x=pa.array(values, pa.float64()).cast(kind)
-                 if pa.types.is_floating(kind) else pa.array(values, kind))
+    found = find(
+        c.between("x", low, high),
+        x=pa.array(values, pa.float64()).cast(kind)
+        if pa.types.is_floating(kind)
+        else pa.array(values, kind),
+    )
 
     assert found.passed is (passed is True)
     assert ("could not be made" in found.message) is (passed is None)
@@ -182,14 +186,15 @@ def test_times_compare_by_the_instant(unit: str, find: Find) -> None:
     column = pa.array([moment], pa.timestamp(unit, "Europe/Zurich"))
 
     assert find(c.between("x", there, there), x=column).passed
-    assert not find(c.between("x", moment + timedelta(microseconds=1), there.max.replace(
-        tzinfo=UTC)), x=column).passed
+    assert not find(
+        c.between("x", moment + timedelta(microseconds=1), there.max.replace(tzinfo=UTC)), x=column
+    ).passed
     assert check_name(c.between("x", moment, moment)) == check_name(c.between("x", there, there))
 
 
 def test_times_with_and_without_a_zone_do_not_compare(find: Find) -> None:
     """Nobody knows what instant a time without a zone is."""
-    aware, naive = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 1)  # noqa: DTZ001
+    aware, naive = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 1)
     with_zone = pa.array([aware], pa.timestamp("us", "UTC"))
     without = pa.array([naive], pa.timestamp("us"))
 
@@ -236,8 +241,10 @@ def test_in_set_compares_exactly(
     kind: Any, values: Any, members: Any, passed: bool | None, find: Find
 ) -> None:
     """A member is equal in the column's own type, or it is none."""
-    column = pa.array(values, pa.float64()).cast(kind) if pa.types.is_floating(kind) else pa.array(
-        values, kind
+    column = (
+        pa.array(values, pa.float64()).cast(kind)
+        if pa.types.is_floating(kind)
+        else pa.array(values, kind)
     )
     found = find(c.in_set("x", members), x=column)
 
@@ -432,7 +439,7 @@ def test_duplicates_are_named(find_files: Find) -> None:
         (lambda: c.row_count(5, 4), ValueError),
         (lambda: c.row_count(maximum=0), ValueError),
         (lambda: c.row_count(1.5), TypeError),
-        (lambda: c.row_count(True), TypeError),  # noqa: FBT003
+        (lambda: c.row_count(True), TypeError),
         (lambda: c.file_count("1"), TypeError),
         (lambda: c.no_conflicting_labels("y", ["x", "y"]), ValueError),
         (lambda: c.no_conflicting_labels("y", []), ValueError),
@@ -469,7 +476,7 @@ def test_a_number_has_one_text(value: Any, text: str) -> None:
     """Equal numbers make one and the same check."""
     check = c.in_set("x", [value])
 
-    assert check.params["values"] in ([text], [text.replace("1180591620717411303424", "1180591620717411303424e0")])
+    assert check.params["values"] == [text]
     assert c.in_set("x", [value, value]) == check
 
 
@@ -491,7 +498,7 @@ def test_numpy_numbers_are_numbers() -> None:
 
 def test_messages_hold_no_values(find: Find) -> None:
     """A finding is logged for ever: it names rows, never what stands in them."""
-    secret = "Jane Roe"  # noqa: S105  a canary
+    secret = "Jane Roe"
     for check in (
         c.in_set("x", ["a"]),
         c.between("x", "a", "b"),

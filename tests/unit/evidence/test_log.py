@@ -105,7 +105,7 @@ def test_opening_writes_nothing(tmp_path: Path) -> None:
     with new(tmp_path):
         pass
 
-    assert [] == list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == []
     assert before == threading.active_count()
 
 
@@ -163,8 +163,8 @@ def test_private_files_are_private(tmp_path: Path, log: Log) -> None:
 
 def test_indices_count_from_zero(log: Log) -> None:
     """Append returns the position of the entry."""
-    assert [0, 1, 2] == [log.append(b"x%d" % n) for n in range(3)]
-    assert (0, 3) == (log.size, log.pending)
+    assert [log.append(b"x%d" % n) for n in range(3)] == [0, 1, 2]
+    assert (log.size, log.pending) == (0, 3)
 
 
 @pytest.mark.parametrize("size", [1, 65_534, 65_535])
@@ -200,7 +200,7 @@ def test_read_only_log_refuses(tmp_path: Path, log: Log) -> None:
         reader.append(b"y")
     with pytest.raises(StoreError, match="open for reading only"):
         reader.log_id()
-    assert b"x" == reader.entry(0)
+    assert reader.entry(0) == b"x"
 
 
 def test_closed_log_refuses(log: Log) -> None:
@@ -211,7 +211,7 @@ def test_closed_log_refuses(log: Log) -> None:
 
     with pytest.raises(StoreError, match="is closed"):
         log.append(b"y")
-    assert 1 == log.size
+    assert log.size == 1
 
 
 def test_close_publishes(tmp_path: Path, log: Log) -> None:
@@ -219,7 +219,7 @@ def test_close_publishes(tmp_path: Path, log: Log) -> None:
     log.append(b"x")
     log.close()
 
-    assert 1 == Log.open(tmp_path / "log").size
+    assert Log.open(tmp_path / "log").size == 1
 
 
 def test_pending_entries_are_seen_by_their_writer_only(tmp_path: Path, log: Log) -> None:
@@ -229,26 +229,24 @@ def test_pending_entries_are_seen_by_their_writer_only(tmp_path: Path, log: Log)
     log.append(b"b")
     reader = Log.open(tmp_path / "log")
 
-    assert [b"a", b"b"] == list(log.entries())
-    assert [b"a"] == list(reader.entries())
+    assert list(log.entries()) == [b"a", b"b"]
+    assert list(reader.entries()) == [b"a"]
     with pytest.raises(IndexError):
         reader.entry(1)
-    assert b"b" == log.entry(1)
+    assert log.entry(1) == b"b"
 
 
-def test_a_long_log_publishes_itself(
-    log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_log_publishes_itself(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory stays bounded: many or large pending entries are published."""
     monkeypatch.setattr(_writer, "PUBLISH_ENTRIES", 10)
     for n in range(25):
         log.append(b"%d" % n, sync=False)
-    assert (20, 5) == (log.size, log.pending)
+    assert (log.size, log.pending) == (20, 5)
 
     monkeypatch.setattr(_writer, "PUBLISH_BYTES", 1_000)
     log.append(b"x" * 1_000, sync=False)
     log.append(b"y", sync=False)
-    assert (26, 1) == (log.size, log.pending)
+    assert (log.size, log.pending) == (26, 1)
 
 
 def test_threads_share_a_log(log: Log) -> None:
@@ -266,7 +264,7 @@ def test_threads_share_a_log(log: Log) -> None:
     log.publish()
 
     assert list(range(400)) == sorted(got)
-    assert 400 == len(set(log.entries()))
+    assert len(set(log.entries())) == 400
 
 
 def test_threads_share_a_sync(tmp_path: Path) -> None:
@@ -280,7 +278,7 @@ def test_threads_share_a_sync(tmp_path: Path) -> None:
     log.flush()
     log.flush()
 
-    assert 1 == files.calls.count("sync") - before
+    assert files.calls.count("sync") - before == 1
 
 
 # Publishing
@@ -310,7 +308,7 @@ def test_stale_partial_tiles_go(tmp_path: Path, log: Log) -> None:
         log.append(b"x")
         log.publish()
 
-    assert ["3"] == os.listdir(tmp_path / "log/tile/0/000.p")
+    assert os.listdir(tmp_path / "log/tile/0/000.p") == ["3"]
 
 
 def test_wal_is_empty_after_publishing(tmp_path: Path, log: Log) -> None:
@@ -319,7 +317,7 @@ def test_wal_is_empty_after_publishing(tmp_path: Path, log: Log) -> None:
     assert (tmp_path / "private/wal/log.wal").stat().st_size
     note = log.publish()
 
-    assert 0 == (tmp_path / "private/wal/log.wal").stat().st_size
+    assert (tmp_path / "private/wal/log.wal").stat().st_size == 0
     assert note == (tmp_path / "private/checkpoints/log").read_text()
     assert note == log.checkpoint_note()
 
@@ -332,7 +330,7 @@ def test_wrong_purpose_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyRoleError):
         log.publish()
     assert not (tmp_path / "log").exists()
-    assert 1 == log.append(b"y")
+    assert log.append(b"y") == 1
 
 
 # Reading and proving
@@ -414,8 +412,8 @@ def test_entries_ranges(log: Log) -> None:
 
     assert [b"%d" % n for n in range(250, 530)] == list(log.entries(250, 530))
     assert [b"%d" % n for n in range(590, 600)] == list(log.entries(590, 700))
-    assert [] == list(log.entries(600))
-    assert [] == list(log.entries(5, 5))
+    assert list(log.entries(600)) == []
+    assert list(log.entries(5, 5)) == []
     with pytest.raises(ValueError, match="counted from 0"):
         list(log.entries(-1))
 
@@ -447,7 +445,7 @@ def test_reading_beside_a_writer(tmp_path: Path, log: Log) -> None:
     stop.set()
     thread.join()
 
-    assert [] == wrong
+    assert wrong == []
 
 
 # One writer
@@ -490,8 +488,8 @@ def test_lock_is_free_after_close(tmp_path: Path, log: Log) -> None:
         os._exit(0)
     os.waitpid(child, 0)
 
-    assert b"done" == os.read(read, 10)
-    assert 2 == Log.open(tmp_path / "log").size
+    assert os.read(read, 10) == b"done"
+    assert Log.open(tmp_path / "log").size == 2
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -514,11 +512,11 @@ def test_a_fork_is_refused(tmp_path: Path, log: Log) -> None:
     os.waitpid(child, 0)
     said = os.read(read, 1_000).decode().split("\n")
 
-    assert 2 == sum("is a fork" in one for one in said)
-    assert 1 == sum(one.startswith("process ") for one in said)
-    assert 1 == log.append(b"y")
+    assert sum("is a fork" in one for one in said) == 2
+    assert sum(one.startswith("process ") for one in said) == 1
+    assert log.append(b"y") == 1
     log.close()
-    assert [b"x", b"y"] == list(Log.open(tmp_path / "log").entries())
+    assert list(Log.open(tmp_path / "log").entries()) == [b"x", b"y"]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -538,22 +536,22 @@ def test_a_dead_parent_leaves_no_lock(tmp_path: Path) -> None:
         os.write(told, b"leaving")
         os._exit(0)
     os.waitpid(parent, 0)
-    assert b"leaving" == os.read(ready, 10)
+    assert os.read(ready, 10) == b"leaving"
 
     with new(tmp_path) as log:
-        assert 1 == log.append(b"y")
+        assert log.append(b"y") == 1
     os.write(go, b"!")
 
 
 def test_two_objects_share_a_writer(tmp_path: Path, log: Log) -> None:
     """A notebook that opens its log twice writes one log."""
     other = new(tmp_path)
-    assert [0, 1, 2] == [log.append(b"a"), other.append(b"b"), log.append(b"c")]
+    assert [log.append(b"a"), other.append(b"b"), log.append(b"c")] == [0, 1, 2]
     log.close()
 
-    assert 3 == other.append(b"d")
+    assert other.append(b"d") == 3
     other.close()
-    assert [b"a", b"b", b"c", b"d"] == list(Log.open(tmp_path / "log").entries())
+    assert list(Log.open(tmp_path / "log").entries()) == [b"a", b"b", b"c", b"d"]
 
 
 def test_two_logs_share_a_lock(tmp_path: Path) -> None:
@@ -576,8 +574,8 @@ def test_two_logs_share_a_lock(tmp_path: Path) -> None:
         log.close()
     lock.release()
 
-    assert [b"log.example/log"] == list(Log.open(tmp_path / "log").entries())
-    assert [b"log.example/audit"] == list(Log.open(tmp_path / "audit").entries())
+    assert list(Log.open(tmp_path / "log").entries()) == [b"log.example/log"]
+    assert list(Log.open(tmp_path / "audit").entries()) == [b"log.example/audit"]
 
 
 def test_another_key_in_one_process_is_refused(tmp_path: Path, log: Log) -> None:
@@ -593,7 +591,7 @@ def test_another_key_in_one_process_is_refused(tmp_path: Path, log: Log) -> None
 
     with pytest.raises(StoreBusyError, match="another key"):
         other.append(b"y")
-    assert 1 == log.append(b"y")
+    assert log.append(b"y") == 1
 
 
 def test_a_forgotten_log_lets_go(tmp_path: Path) -> None:
@@ -603,7 +601,7 @@ def test_a_forgotten_log_lets_go(tmp_path: Path) -> None:
     del log
 
     with new(tmp_path) as again:
-        assert 1 == again.append(b"y")
+        assert again.append(b"y") == 1
 
 
 def test_a_removed_directory_is_noticed(tmp_path: Path) -> None:
@@ -612,10 +610,10 @@ def test_a_removed_directory_is_noticed(tmp_path: Path) -> None:
     old.append(b"old")
     shutil.rmtree(tmp_path / "private")
     with new(tmp_path) as again:
-        assert 0 == again.append(b"new")
+        assert again.append(b"new") == 0
         again.publish()
 
-    assert [b"new"] == list(Log.open(tmp_path / "log").entries())
+    assert list(Log.open(tmp_path / "log").entries()) == [b"new"]
 
 
 def test_no_file_locks_no_writing(
@@ -627,7 +625,7 @@ def test_no_file_locks_no_writing(
     monkeypatch.setattr(_lock, "_HAS_LOCKS", False)
     other = new(tmp_path)
 
-    assert b"x" == other.entry(0)
+    assert other.entry(0) == b"x"
     with pytest.raises(StoreError, match="cannot be written on this platform"):
         other.append(b"y")
 
@@ -647,7 +645,7 @@ def test_unlockable_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 # Failures
 
 
-@pytest.mark.parametrize("room", [0, 1, 7, 8, 20])
+@pytest.mark.parametrize("room", [0, 1, 7, 8, 19])
 def test_full_disk(tmp_path: Path, room: int) -> None:
     """A write that fails halfway is cut off, said so, and nothing more is taken."""
     files = Failing()
@@ -664,8 +662,8 @@ def test_full_disk(tmp_path: Path, room: int) -> None:
     log.close()
 
     with new(tmp_path) as again:
-        assert 1 == again.append(b"after")
-        assert [b"good", b"after"] == list(again.entries())
+        assert again.append(b"after") == 1
+        assert list(again.entries()) == [b"good", b"after"]
 
 
 def test_full_disk_that_cannot_be_cut(tmp_path: Path) -> None:
@@ -685,7 +683,7 @@ def test_full_disk_that_cannot_be_cut(tmp_path: Path) -> None:
     with new(tmp_path) as again:
         again.acquire()
         assert again.recovered is not None
-        assert (1, 5) == (again.recovered.replayed, again.recovered.discarded)
+        assert (again.recovered.replayed, again.recovered.discarded) == (1, 5)
 
 
 def test_short_writes_are_continued(tmp_path: Path) -> None:
@@ -696,7 +694,7 @@ def test_short_writes_are_continued(tmp_path: Path) -> None:
         log.append(b"a longer entry")
         log.publish()
 
-    assert [b"a longer entry"] == list(Log.open(tmp_path / "log").entries())
+    assert list(Log.open(tmp_path / "log").entries()) == [b"a longer entry"]
 
 
 def test_a_write_that_takes_nothing_is_an_error(tmp_path: Path) -> None:
@@ -737,8 +735,8 @@ def test_failed_publication(tmp_path: Path, call: str) -> None:
     log.close()
 
     with new(tmp_path) as again:
-        assert 1 == again.append(b"after")
-        assert [b"good", b"after"] == list(again.entries())
+        assert again.append(b"after") == 1
+        assert list(again.entries()) == [b"good", b"after"]
 
 
 def test_failed_sync_while_publishing(tmp_path: Path) -> None:
@@ -787,7 +785,7 @@ def test_interrupt_is_recovered(tmp_path: Path) -> None:
     log.close()
 
     found = list(Log.open(tmp_path / "log").entries())
-    assert [b"a", b"b", b"c", b"c", b"d", b"e", b"f"] == found
+    assert found == [b"a", b"b", b"c", b"c", b"d", b"e", b"f"]
 
 
 # Keys
@@ -811,7 +809,7 @@ def test_another_key_cannot_continue(tmp_path: Path, log: Log) -> None:
         again().append(b"y")
     with again(previous=[SIGNER.verifier]) as rotated:
         before = rotated.log_id()
-        assert 1 == rotated.append(b"y")
+        assert rotated.append(b"y") == 1
         rotated.publish()
         assert before.hex() == SIGNER.verifier.fingerprint.removeprefix("sha256:")
         assert rotated.log_id().hex() == other.verifier.fingerprint.removeprefix("sha256:")
@@ -823,4 +821,4 @@ def test_a_log_shows_its_name(log: Log) -> None:
 
     assert repr(log).startswith(f"<Log '{ORIGIN}' in ")
     assert log.directory.name == "log"
-    assert ORIGIN == Log.open(log.directory).origin
+    assert Log.open(log.directory).origin == ORIGIN

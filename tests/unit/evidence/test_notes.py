@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from secureml.errors import (
     ExpiredError,
@@ -129,6 +130,20 @@ def test_a_key_signs_once() -> None:
     ):
         with pytest.raises(SignatureError, match="two signatures by one key"):
             verify_checkpoint(note, trust=TRUST)
+
+
+def test_keys_that_share_an_id_are_told_apart() -> None:
+    """Four bytes of a hash collide: each of two such keys is still itself (found by search)."""
+    keys = [Ed25519PrivateKey.from_private_bytes(n.to_bytes(32)) for n in (3992, 22175)]
+    twins = [KeySigner(key, purposes={"log"}) for key in keys]
+    trust = Trust(tuple(identity(twin, name=str(n)) for n, twin in enumerate(twins)))
+    notes = [sign_checkpoint(CHECKPOINT, twin) for twin in twins]
+
+    assert line(notes[0]).key_id == line(notes[1]).key_id
+    for number, note in enumerate(notes):
+        assert verify_checkpoint(note, trust=trust).signer.name == str(number)
+    with pytest.raises(SignatureError):
+        verify_checkpoint(notes[0], trust=Trust(trust.identities[1:]))
 
 
 def test_the_line_of_a_log_is_under_its_own_name() -> None:

@@ -184,13 +184,14 @@ def test_another_predicate_is_refused(change: dict[str, object]) -> None:
 
 
 def test_another_statement_is_refused() -> None:
-    """Another type, another subject, or a number that has no canonical form."""
+    """Another type, another subject, a number, or another spelling of the same JSON."""
     good = rotation_statement(OLD.verifier, NEW.verifier, ROLES, name="new", origin=LOG)
     other = replace(good, predicate_type=DATASET)
     subject = replace(good, subject=(Subject("new", {"sha256": "00" * 32}),))
     number = good.encode().replace(b'["dataset","model"]', b"[1.5]")
+    spaced = good.encode().replace(b",", b", ")
 
-    for payload in (other.encode(), subject.encode(), number):
+    for payload in (other.encode(), subject.encode(), number, spaced):
         with pytest.raises(FormatError):
             verify_rotation(signed(payload, OLD, NEW), trust=TRUST, position=at(5))
 

@@ -235,6 +235,23 @@ def test_contradictions_are_bugs(values: dict[str, object]) -> None:
         identity(**values)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"name": ""},
+        {"require": {"train-data": PLAN}},
+        {"require": {"train-data@1": Digest("dirHash", PLAN.value)}},
+        {"max_attempts": 0},
+        {"allow_ignored": ("",)},
+        {"allow_types": ("\ud800",)},
+    ],
+)
+def test_a_rule_made_in_memory_obeys(values: dict[str, object]) -> None:
+    """A rule that could not be written to a file is refused."""
+    with pytest.raises(ValueError, match=r"."):
+        ModelRule(**{"name": "m", **values})  # type: ignore[arg-type]
+
+
 def test_a_log_key_without_an_origin_signs_no_checkpoints() -> None:
     """A key may make a log's statements, anchors for instance, and no checkpoints."""
     trust = Trust((identity(roles={"log"}),))
@@ -341,12 +358,23 @@ def test_a_block_to_paste() -> None:
 
 def test_html_is_escaped() -> None:
     """A name in a trust file is text, in a notebook too."""
-    html = Trust((identity(name="<script>", development=True, retired={"a": 1}),))._repr_html_()
+    one = identity(
+        name="<script>",
+        roles={"log"},
+        origin="o",
+        development=True,
+        not_before=datetime(2026, 1, 1, tzinfo=UTC),
+        not_after=datetime(2027, 1, 1, tzinfo=UTC),
+        retired={"a": 1},
+    )
+    html = Trust((one,))._repr_html_()
 
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
-    assert "development key" in html
-    assert "retired at leaf 1 of a" in html
+    assert (
+        "development key; signs the log o; from 2026-01-01T00:00:00+00:00; "
+        "until 2027-01-01T00:00:00+00:00; retired at leaf 1 of a"
+    ) in html
 
 
 def test_verifiers_in_a_trust_are_the_keys() -> None:

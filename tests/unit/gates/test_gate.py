@@ -41,7 +41,8 @@ def test_a_weakened_gate_is_another_gate(even: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "train", "train@", "Train@1", "train data@1", "@1", "-a@1", "a@1\n", "a@-1", "ä@1"]
+    "name",
+    ["", "train", "train@", "Train@1", "train data@1", "@1", "-a@1", "a@1\n", "a@-1", "ä@1"],
 )
 def test_a_name_is_label_and_major(name: str, even: Any) -> None:
     """The error shows how a name is spelled."""
@@ -80,7 +81,7 @@ def test_a_check_that_changes_later_does_not_change_the_plan() -> None:
 
     class Sly:
         id = "sly@1"
-        params: dict[str, Any] = {"high": "1"}  # noqa: RUF012  that is the attack
+        params: dict[str, Any] = {"high": "1"}
         needs: frozenset[str] = frozenset()
 
         def start(self) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from secureml.errors import GateDeniedError
-from secureml.gates import AllOf, AnyOf, Finding, Gate, Passes, Policy, Measured, decide
+from secureml.gates import AllOf, AnyOf, Finding, Gate, Measured, Passes, Policy, decide
 from secureml.wire.digest import Digest
 
 AT = datetime(2026, 11, 22, tzinfo=UTC)

@@ -13,8 +13,16 @@ from secureml.gates import Gate, GatePlan, TestResult, Verdict, run
 from secureml.wire.statement import GATE_PLAN, TEST_RESULT, VSA, Statement, Subject
 
 EXT = "https://secureml.dev/predicate/"
-FREE: set[object] = {"message", "mediaType", "uri", "odd", "id", "slsaVersion", "warnedTests", "counts"} | {
-    EXT + "reasons", 0, 1}
+FREE: set[object] = {
+    "message",
+    "mediaType",
+    "uri",
+    "odd",
+    "id",
+    "slsaVersion",
+    "warnedTests",
+    "counts",
+} | {EXT + "reasons", 0, 1}
 """Free text, counts, optional fields of others, and the elements of a list of texts."""
 READERS: dict[str, Callable[[Statement], Any]] = {
     GATE_PLAN: GatePlan.from_statement,

@@ -46,7 +46,7 @@ def test_data_that_changed_leaves_an_aborted_plan(
 
     class Changed(numbers):  # type: ignore[misc]
         def measure(self, checks: Any, /) -> Any:
-            raise DigestMismatchError("it changed", why="why", fix="fix")  # noqa: EM101
+            raise DigestMismatchError("it changed", why="why", fix="fix")
 
     gate = Gate("g@1", [even()])
     with pytest.raises(DigestMismatchError):
@@ -93,13 +93,13 @@ def test_the_relying_party_counts_the_same(
 
 def test_equal_plans_are_matched_one_to_one(ledger: Any, numbers: Any, even: Any) -> None:
     """With a clock that stands still, one decision does not finish two plans."""
-    from secureml.gates.predicates import GatePlan as Plan  # noqa: PLC0415  only here
+    from secureml.gates.predicates import GatePlan as Plan
 
     subject, gate = numbers(), Gate("g@1", [even()])
     about = Subject(subject.name, subject.digests)
     stopped = Plan.of(gate, about, planned_at="2026-11-22T08:30:00.000000Z")
     ledger.record(stopped.statement())
-    from datetime import UTC, datetime  # noqa: PLC0415  only here
+    from datetime import UTC, datetime
 
     frozen = datetime(2026, 11, 22, 8, 30, tzinfo=UTC)
     run(gate, subject, record=ledger.record, history=ledger.history(), now=lambda: frozen)
@@ -185,7 +185,7 @@ def test_a_decision_that_contradicts_its_findings_does_not_confirm(
     ledger: Any, numbers: Any, even: Any, tick: Any
 ) -> None:
     """A signer cannot say PASSED over findings that failed."""
-    from dataclasses import replace  # noqa: PLC0415  only here
+    from dataclasses import replace
 
     ask(ledger, numbers((1,)), Gate("g@1", [even()]), tick)
     plan, result, verdict = ledger.statements
@@ -204,7 +204,7 @@ def test_a_decision_older_than_its_plan_does_not_confirm(
     ledger: Any, numbers: Any, even: Any, tick: Any
 ) -> None:
     """Times must agree with the order."""
-    from dataclasses import replace  # noqa: PLC0415  only here
+    from dataclasses import replace
 
     ask(ledger, numbers(), Gate("g@1", [even()]), tick)
     plan, result, verdict = ledger.statements

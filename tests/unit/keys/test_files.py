@@ -165,3 +165,27 @@ def test_public_keys_are_read(tmp_path: Path) -> None:
         load_public(tmp_path / "key.pem")
     with pytest.raises(KeyUnavailableError):
         load_public(tmp_path / "missing.pub")
+
+
+@posix
+def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
+    """Another error of the system keeps its own words."""
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+
+    with pytest.raises(KeyUnavailableError, match=r"(?s)cannot be read.*symbolic links"):
+        load(tmp_path / "loop")
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="limits on the size of files as on Linux")
+def test_a_key_that_was_not_written_leaves_no_file(tmp_path: Path) -> None:
+    """When the disk is full, no half of a key stays behind."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(KeyUnavailableError, match="cannot be written"):
+            create(tmp_path / "key.pem")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert list(tmp_path.iterdir()) == []

@@ -44,7 +44,9 @@ BOMBS = [pickle.dumps(Bomb(), protocol) for protocol in range(6)]
 
 
 @pytest.mark.parametrize("protocol", range(6))
-@pytest.mark.parametrize("name", ["model", "model.skops", "model.npz", "weights.dat", "a.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["model", "model.skops", "model.npz", "weights.dat", "a.safetensors"]
+)
 def test_pickle_under_any_name_is_refused(protocol: int, name: str) -> None:
     """Every protocol of pickle is found under names that promise something else."""
     with pytest.raises(UnsafeFormatError, match="could run code") as caught:

@@ -82,9 +82,7 @@ def test_bare_key_says_signature_only(model: Path, key: KeySigner) -> None:
     assert "signature only" in repr(found)
 
 
-def test_evidence_of_the_same_envelope_is_taken(
-    model: Path, key: KeySigner, trust: Trust
-) -> None:
+def test_evidence_of_the_same_envelope_is_taken(model: Path, key: KeySigner, trust: Trust) -> None:
     """An envelope that was verified before, in a log say, need not be verified again."""
     bundle = sign_model(model, key=key)
     evidence = verify(bundle.envelope, trust=trust, role="model")
@@ -492,9 +490,7 @@ def test_ignored_file_of_model_signing_is_refused_unless_allowed() -> None:
         verify_model(HISTORY / "v1.1.0-elliptic-key", key=key)
 
 
-@pytest.mark.parametrize(
-    "name", ["v0.2.0-certificate", "v1.1.0-certificate", "v1.1.0-sigstore"]
-)
+@pytest.mark.parametrize("name", ["v0.2.0-certificate", "v1.1.0-certificate", "v1.1.0-sigstore"])
 def test_certificates_are_never_accepted(name: str) -> None:
     """Certificates and keyless signatures are refused with the reason, not misread."""
     key = load_public(HISTORY / "keys" / "certificate" / "signing-key-pub.pem")

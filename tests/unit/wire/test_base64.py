@@ -14,7 +14,7 @@ from secureml.wire.base64 import b64decode, b64encode
     [
         ("", b""),
         ("Zg==", b"f"),
-        ("Zm8=", b"fo"),
+        ("Zm8=", b"\x66\x6f"),
         ("Zm9v", b"foo"),
         ("Zm9vYmFy", b"foobar"),
         ("+/+/", b"\xfb\xff\xbf"),

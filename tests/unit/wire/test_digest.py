@@ -76,6 +76,8 @@ def test_a_missing_or_malformed_member_of_a_set_is_refused() -> None:
         Digest.from_set({}, SHA256)
     with pytest.raises(FormatError):
         Digest.from_set({"md5": "00" * 16}, "md5")
+    with pytest.raises(FormatError, match="MD5"):
+        Digest("md5", bytes(16))
     with pytest.raises(FormatError):
         Digest.from_set({"sha256": "AB" * 32}, SHA256)
 

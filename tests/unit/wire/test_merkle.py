@@ -253,6 +253,7 @@ def test_other_sizes_are_refused() -> None:
                 refused_consistency(path, wrong_old, ROOT[old], size, ROOT[size])
         refused_consistency(path, size, ROOT[size], old, ROOT[old])
         refused_consistency(path, -1, ROOT[old], size, ROOT[size])
+        refused_consistency((), old, ROOT[old], size, ROOT[size])
 
 
 def test_there_is_no_path_for_what_is_not_there() -> None:
