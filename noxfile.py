@@ -125,7 +125,7 @@ def bare(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """The pages, with every warning an error and every name resolved."""
-    session.install(*PINS, *DOCS, ".[demo,safetensors]")
+    session.install(*PINS, *DOCS, ".")
     session.run("sphinx-build", "-n", "-W", "-q", "-T", "-b", "html", "docs", "docs/_build/html")
 
 

@@ -20,6 +20,9 @@ html_show_sphinx = False
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence", "deflist"]
 
+# An example may leave something out, with an ellipsis that is no JSON.
+suppress_warnings = ["misc.highlighting_failure"]
+
 # Docstrings set code in single backquotes; it need not be a name that can be looked up.
 default_role = "code"
 

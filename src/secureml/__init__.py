@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from secureml.wire.manifest import Manifest as Manifest
     from secureml.wire.statement import Statement as Statement
     from secureml.workspace.loading import load_model as load_model
-    from secureml.workspace.workspace import Workspace as Workspace
     from secureml.workspace.opening import open_workspace as open  # noqa: A004  the word users know
+    from secureml.workspace.workspace import Workspace as Workspace
 
     __version__: str
 
@@ -143,16 +143,16 @@ _NAMESPACES = frozenset(
 def __getattr__(name: str) -> object:
     value: object
     if name in _NAMESPACES:
-        from importlib import import_module  # noqa: PLC0415  a light import is the point
+        from importlib import import_module
 
         return import_module(f"{__name__}.{name}")
     if name in _HOME:
-        from importlib import import_module  # noqa: PLC0415  a light import is the point
+        from importlib import import_module
 
         home = import_module(f"{__name__}.{_HOME[name]}")
         value = getattr(home, _ELSEWHERE.get(name, name))
     elif name == "__version__":
-        from importlib.metadata import version  # noqa: PLC0415  a light import is the point
+        from importlib.metadata import version
 
         value = version("secureml-sdk")
     else:

@@ -240,7 +240,7 @@ def _core() -> Iterator[Check]:
 def _signing() -> Check:
     """Sign and verify once with each kind of key that a workspace uses."""
     try:
-        from secureml import keys  # noqa: PLC0415  cryptography may be what is broken
+        from secureml import keys
 
         for scheme in ("ecdsa-p256", "ed25519"):
             signer = keys.generate(scheme)
@@ -329,7 +329,7 @@ def _locking() -> Check:
 def _fips(backend: ModuleType | None = None) -> Check:
     """Say whether OpenSSL runs in FIPS mode; SHA-256 and ECDSA are allowed there."""
     try:
-        import _hashlib  # noqa: PLC0415  absent from a Python without OpenSSL
+        import _hashlib
 
         mode = bool((backend or _hashlib).get_fips_mode())
     except (ImportError, AttributeError, ValueError) as error:
@@ -340,7 +340,7 @@ def _fips(backend: ModuleType | None = None) -> Check:
 def _workspace(directory: Path) -> list[Check]:
     """Look at the private half of the workspace at *directory*: who may read the keys."""
     try:
-        from secureml.workspace.layout import Layout, is_workspace  # noqa: PLC0415  after `_core`
+        from secureml.workspace.layout import Layout, is_workspace
     except Exception as error:  # noqa: BLE001  a broken installation was named above
         found = f"cannot be looked at: {type(error).__name__}: {error}"
         return [Check(name="workspace", ok=False, found=found, fix=_REINSTALL)]
@@ -421,7 +421,7 @@ def _matters(path: Path) -> bool:
 
 def _keys(private: Path) -> Iterator[Check]:
     """Say which keys are not protected by a passphrase."""
-    from secureml import keys  # noqa: PLC0415  cryptography may be what is broken
+    from secureml import keys
 
     for path in sorted((private / "keys").glob("*.pem")):
         try:

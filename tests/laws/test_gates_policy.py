@@ -91,9 +91,9 @@ def test_the_order_of_evidence_says_nothing(
     )
 
 
-@given(policies, st.lists(evidence), DIGESTS, TIMES)
+@given(policies, st.lists(evidence), TIMES)
 def test_what_does_not_pass_for_this_subject_helps_nothing(
-    policy: Policy, some: list[Measured], other: Digest, at: datetime
+    policy: Policy, some: list[Measured], at: datetime
 ) -> None:
     """Failed, foreign and expired findings can all be left out."""
     useful = [

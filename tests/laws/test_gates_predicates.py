@@ -1,3 +1,5 @@
+# ruff: noqa: ANN401  fixtures and hostile values are of any type
+
 """What gates sign: reading and writing are inverse, and odd bytes are refused as such."""
 
 from typing import Any

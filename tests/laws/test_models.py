@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,11 +21,14 @@ from secureml.models import (
     sign_model,
     verify_model,
 )
+from secureml.wire.canonical import JSON
 from secureml.wire.manifest import Manifest, check_name
 from secureml.wire.statement import OMS, Statement, Subject
 
 KEY = generate("ecdsa-p256")
-TRUST = Trust(identities=(Identity(name="ada", verifier=KEY.verifier, roles=("model",)),))
+TRUST = Trust(
+    identities=(Identity(name="ada", verifier=KEY.verifier, roles=frozenset({"model"})),)
+)
 FILES = {
     "config.json": b'{"layers": [1, 2, 3]}',
     "deep/weights.npy": bytes(range(64)),
@@ -97,7 +100,7 @@ def test_every_change_of_the_file_set_is_refused(model: Path, tmp_path: Path) ->
     verify_model(model, trust=TRUST)
 
 
-def _changes(name: str) -> Iterator[object]:
+def _changes(name: str) -> Iterator[Callable[[Path], object]]:
     other = next(one for one in FILES if one != name)
 
     def swap(path: Path) -> None:
@@ -178,7 +181,7 @@ def test_loader_raises_nothing_else(name: str, data: bytes) -> None:
 @given(st.text(max_size=12))
 def test_signed_names_are_names(name: str) -> None:
     """A name that a signature may carry is one that a manifest can hold."""
-    predicate = {
+    predicate: dict[str, JSON] = {
         "resources": [{"name": name, "algorithm": "sha256", "digest": "00" * 32}],
         "serialization": {"method": "files", "hash_type": "sha256", "allow_symlinks": False},
     }

@@ -155,7 +155,7 @@ def main() -> int:
     with ThreadPoolExecutor(options.jobs) as pool:
         for mutant, verdict in zip(mutants, pool.map(judge, mutants), strict=True):
             survivors += bool(verdict)
-            print(f"{'noticed ' if not verdict else verdict} {mutant.name}", flush=True)
+            print(f"{verdict or 'noticed '} {mutant.name}", flush=True)
     print(f"{len(mutants) - survivors} of {len(mutants)} mutants noticed")
     return 1 if survivors else 0
 

@@ -64,3 +64,12 @@ def test_every_extra_exists(project: Path) -> None:
     document = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
 
     assert set(EXTRAS.values()) <= set(document["project"]["optional-dependencies"])
+
+
+def test_a_broken_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that is there but cannot be loaded is answered in the same way."""
+    (tmp_path / "broken_library_here.py").write_text("raise ImportError('DLL load failed')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(MissingExtraError, match="DLL load failed"):
+        require("broken_library_here", purpose="to be tested")

@@ -347,7 +347,8 @@ def _name(function: Callable[..., object]) -> str:
     while hasattr(target, "func") and not hasattr(target, "__qualname__"):
         target = target.func
     named = target if hasattr(target, "__qualname__") else type(target)
-    return f"{named.__module__}.{named.__qualname__}"[:_MAX_NAME]
+    module = getattr(named, "__module__", None) or "builtins"
+    return f"{module}.{named.__qualname__}"[:_MAX_NAME]
 
 
 def _signature(function: Callable[..., object], name: str) -> inspect.Signature:

@@ -238,7 +238,7 @@ def survey_records(entries: Iterable[bytes]) -> AuditReport:
 
 
 def check_details(
-    records: Iterable[Record], directory: Path, *, partial: bool = False
+    records: Iterable[Record], directory: Path, *, partial: bool = False, open_end: bool = False
 ) -> DetailsReport:
     """
     Check that every commitment opens, and that nothing else lies in *directory*.
@@ -247,18 +247,20 @@ def check_details(
         records: Every record of the log; with *partial*, those to be checked.
         directory: The details.
         partial: Pass over lines of records that are not given.
+        open_end: Pass over lines at the very end that belong to no record: a
+            writer at work writes them before it publishes the record.
 
     Raises:
         VerificationError: It names each finding.
         StoreError: A file cannot be read.
     """
-    report = survey_details(records, directory, partial=partial)
+    report = survey_details(records, directory, partial=partial, open_end=open_end)
     report.enforce()
     return report
 
 
 def survey_details(
-    records: Iterable[Record], directory: Path, *, partial: bool = False
+    records: Iterable[Record], directory: Path, *, partial: bool = False, open_end: bool = False
 ) -> DetailsReport:
     """
     Check the details as `check_details`, and report what was found instead of raising.
@@ -280,6 +282,7 @@ def survey_details(
     present = () if partial else segments(directory)
     for segment in sorted(expected.keys() | set(present)):
         named = expected.get(segment, {})
+        loose: list[AuditFinding] = []
         for number, line in enumerate(read_segment(directory, segment), 1):
             if partial and line[7:43].decode("ascii", "replace") not in named:
                 continue
@@ -287,15 +290,20 @@ def survey_details(
             try:
                 detail = Detail.decode(line)
             except FormatError as error:
-                tally.findings.append(AuditFinding(place, f"is malformed: {error.why}"))
+                loose.append(AuditFinding(place, f"is malformed: {error.why}"))
                 continue
             found = named.pop(detail.id, None)
             if found is None:
-                tally.findings.append(AuditFinding(place, "belongs to no record, or is a copy"))
+                loose.append(AuditFinding(place, "belongs to no record, or is a copy"))
                 continue
+            # A line that belongs to a record: what came before it is not the end.
+            tally.findings += loose
+            loose.clear()
             if detail.id in erased:
                 tally.add(found, "its details were erased, and are there")
             tally.compare(found, detail.values)
+        if not (open_end and segment == max(present, default="")):
+            tally.findings += loose
         for record in named.values():
             if record.id in erased:
                 tally.erased += len(record.commitments)

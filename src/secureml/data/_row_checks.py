@@ -80,7 +80,7 @@ class RowState:
             return
         self.nulls += column.null_count
         try:
-            good = pc.fill_null(self.check.holds(column), False)
+            good = pc.fill_null(self.check.holds(column), False)  # noqa: FBT003  the value comes first in this API
         except _values.Mismatch as error:
             self.problems.add(f"column {self.check.column!r}: {error}")
             return

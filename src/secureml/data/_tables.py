@@ -90,7 +90,7 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except SecureMLError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  parsers of files raise many types
         text = _VALUE.sub(r"\1 …", str(error).partition("\n")[0])[:200]
         raise FormatError(
             f"{path.name!r} cannot be read",

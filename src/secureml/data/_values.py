@@ -11,7 +11,7 @@ column's own type, so that a bound of ``0.1`` includes a stored ``0.1``.
 import math
 import operator
 import struct
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from fractions import Fraction
 from typing import SupportsIndex, cast
@@ -25,12 +25,13 @@ __all__ = ["Mismatch", "bounds_of", "contained", "members_of", "within"]
 _MOST_DIGITS = 100
 _MOST_EXPONENT = 5000
 _PLAIN_EXPONENT = 20
+_FIRST_YEAR = 1000
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _FLOAT_CODE = {"halffloat": "e", "float": "f", "double": "d"}
 _DAY_MS = 86_400_000
 
 
-class Mismatch(Exception):
+class Mismatch(Exception):  # noqa: N818  it never leaves this package
     """A column's type cannot be compared with the parameters of a check."""
 
 
@@ -92,7 +93,11 @@ def _write(value: object) -> tuple[str, str]:
             raise ValueError(msg)
         if value.tzinfo is None:
             return "datetime", value.isoformat(timespec="microseconds")
-        return "instant", format_time(value)
+        text = format_time(value)
+        if value.astimezone(UTC).year < _FIRST_YEAR:
+            msg = f"a time is given from the year {_FIRST_YEAR} on, got {value!r}"
+            raise ValueError(msg)
+        return "instant", text
     if isinstance(value, date):
         return "date", value.isoformat()
     return "number", _decimal(value)
@@ -220,7 +225,7 @@ def _number(kind: str, text: str) -> Fraction:
         case "instant":
             since = parse_time(text) - parse_time("1970-01-01T00:00:00.000000Z")
         case "datetime":
-            since = datetime.fromisoformat(text) - datetime(1970, 1, 1)
+            since = datetime.fromisoformat(text) - datetime(1970, 1, 1)  # noqa: DTZ001  a time without a zone is the point
         case _:
             return Fraction(text)
     return Fraction((since.days * 86_400 + since.seconds) * 10**6 + since.microseconds, 10**6)

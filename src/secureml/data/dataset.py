@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from secureml import hashing
 from secureml._extras import require
@@ -25,6 +25,7 @@ from secureml._html import card
 from secureml.clock import format_time, parse_time
 from secureml.data import _measure, _tables
 from secureml.data.claim import Column, DatasetClaim
+from secureml.data.rows import Arrow
 from secureml.errors import DigestMismatchError, FormatError, StoreError
 from secureml.evidence.observe import observed
 from secureml.evidence.verify import Evidence
@@ -36,6 +37,9 @@ from secureml.wire.manifest import Entry, Manifest
 from secureml.wire.statement import Statement
 
 __all__ = ["Dataset", "dataset"]
+
+Frame: TypeAlias = Any
+"""A `pandas.DataFrame`; pandas is optional."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -119,7 +123,7 @@ class Dataset:
 
     # -- what it hands out -----------------------------------------------------
 
-    def to_arrow(self) -> Any:
+    def to_arrow(self) -> Arrow:
         """
         Return the table as a `pyarrow.Table`, verified.
 
@@ -138,7 +142,7 @@ class Dataset:
         observed(self)
         return hasher.table()
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> Frame:
         """
         Return the table as a `pandas.DataFrame` with a default index, verified.
 

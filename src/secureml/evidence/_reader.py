@@ -133,10 +133,11 @@ class LogDirectory:
     def _either(self, partial: str, full: str, width: int, limit: int) -> tuple[bytes, str, int]:
         try:
             return read_file(self.path / partial, limit=limit), partial, width
-        except FileNotFoundError:
-            if partial == full:
-                raise
-            return read_file(self.path / full, limit=limit), full, FULL
+        except FileNotFoundError as gone:
+            try:
+                return read_file(self.path / full, limit=limit), full, FULL
+            except FileNotFoundError:
+                raise gone from None
 
     def at_checkpoint(self, read: Callable[[Sighting], T]) -> T:
         """

@@ -130,10 +130,14 @@ def recover(at: Settings) -> Recovered:
         OSError: The system refuses.
         ValueError: A new log without an origin.
     """
+    verifiers = (at.signer.verifier, *at.previous)
     directory = LogDirectory(at.directory)
     seen = directory.sighting()
     remembered = _remembered(at.remembered)
-    frames = read_frames(at.wal)
+    if remembered is not None:
+        own_verifier(remembered, verifiers)
+    size = 0 if seen is None else seen.checkpoint.size
+    frames = read_frames(at.wal, published=size)
     found = _tile_files(at.directory)
     _refuse_rollback(at, seen, remembered)
     origin = _settle_origin(at, seen)
@@ -146,10 +150,10 @@ def recover(at: Settings) -> Recovered:
             covered.extend(entries[max(0, frames.first - first) :])
 
     if seen is None:
-        tree, size, note = TileTree(), 0, ""
+        tree, note = TileTree(), ""
     else:
-        own_verifier(seen, (at.signer.verifier, *at.previous))
-        size, note = seen.checkpoint.size, seen.note
+        own_verifier(seen, verifiers)
+        note = seen.note
         try:
             rebuilt = rebuild(
                 size,

@@ -1,10 +1,13 @@
 """
 The write-ahead file: what was acknowledged before it was published.
 
-One frame for each entry: its index (8 bytes, big-endian) and its bytes, in
-the length and CRC of `secureml.wire.frame`.  A frame is one `write`.  What a
-crash can do to it is shorten the last frame or leave rubbish after it; a bad
-frame with a good one behind it is not a crash, and nothing is repaired.
+One frame for each entry, in the length and CRC of `secureml.wire.frame`: the
+entry's index, how many entries were known to be on the disk when it was
+written (each 8 bytes, big-endian), and the entry.  A frame is one `write`.
+
+A crash may lose or tear what was not synced, and only that.  So a bad frame
+ends the file, unless a good one behind it says that the bad one had been
+synced: then it is damage, and nothing is repaired.
 
 A failed write is cut off again, a failed sync is never tried again: the
 system may report it once and drop the bytes.  Either way the file takes
@@ -12,7 +15,9 @@ nothing more until it was opened and read anew.
 """
 
 import os
+import re
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 from secureml.errors import ConsistencyError, StoreError
@@ -21,7 +26,10 @@ from secureml.wire import frame
 
 __all__ = ["Frames", "Wal"]
 
-_INDEX = struct.Struct(">Q")
+_HEAD = struct.Struct(">QQ")
+_MAX_ENTRY = 65_535
+# No frame is longer than 65,535 + 16 bytes, so its length begins so.
+_FRAME = re.compile(rb"(?=\x00[\x00\x01])")
 LIMIT = 1 << 30
 """No write-ahead file is longer: a log publishes itself long before."""
 
@@ -46,32 +54,54 @@ class Frames:
         self.torn = torn
 
 
-def read_frames(path: Path) -> Frames:
+def read_frames(path: Path, *, published: int) -> Frames:
     """
     Read a write-ahead file; a missing one is empty.
 
+    Args:
+        path: The file.
+        published: Size of the checkpoint: entries below are safe elsewhere.
+
     Raises:
         ConsistencyError: It was damaged in a way that no crash explains.
+        FormatError: It is longer than any log makes it.
+        StoreError: The system could not read it.
     """
     try:
         data = read_file(path, limit=LIMIT)
     except FileNotFoundError:
         return Frames(0, [], 0, 0)
     payloads, good, verdict = frame.scan(data)
-    if verdict == "corrupt":
-        raise _damaged(path, f"the frame at byte {good} is bad, and good frames follow it")
     first = 0
     entries: list[bytes] = []
     for payload in payloads:
-        if not _INDEX.size < len(payload) <= _INDEX.size + 65_535:
+        if not _HEAD.size < len(payload) <= _HEAD.size + _MAX_ENTRY:
             raise _damaged(path, f"a frame holds {len(payload)} bytes, which no entry has")
-        (index,) = _INDEX.unpack_from(payload)
+        index, _ = _HEAD.unpack_from(payload)
         if not entries:
             first = index
         elif index != first + len(entries):
             raise _damaged(path, f"entry {index} follows entry {first + len(entries) - 1}")
-        entries.append(payload[_INDEX.size :])
+        entries.append(payload[_HEAD.size :])
+    if verdict == "corrupt":
+        safe = max(published, first + len(entries))
+        if any(synced > safe for synced in _synced_behind(data, good)):
+            raise _damaged(
+                path,
+                f"the frame at byte {good} is bad, and good frames behind it say that it had "
+                "been on the disk",
+            )
     return Frames(first, entries, good, len(data) - good)
+
+
+def _synced_behind(data: bytes, start: int) -> Iterator[int]:
+    """Yield what the good frames behind a bad one say to be on the disk."""
+    for match in _FRAME.finditer(data, start + 1):
+        at = match.start()
+        end = at + frame.HEADER_SIZE + int.from_bytes(data[at : at + 4], "big")
+        for payload in frame.scan(data[at:end]).payloads[:1]:
+            if len(payload) > _HEAD.size:
+                yield _HEAD.unpack_from(payload)[1]
 
 
 def _damaged(path: Path, why: str) -> ConsistencyError:
@@ -115,14 +145,19 @@ class Wal:
             self.close()
             raise store_error(f"could not open {str(path)!r}", error) from error
 
-    def append(self, index: int, entry: bytes) -> None:
+    def append(self, index: int, synced: int, entry: bytes) -> None:
         """
         Write one frame; it survives this process, and after `sync` the machine.
+
+        Args:
+            index: Position of the entry in the log.
+            synced: Number of entries that are known to be on the disk.
+            entry: The entry.
 
         Raises:
             StoreError: The frame is not in the file, and no other will be.
         """
-        data = frame.encode(_INDEX.pack(index) + entry)
+        data = frame.encode(_HEAD.pack(index, synced) + entry)
         try:
             write_all(self._files, self._fd, data)
         except OSError as error:

@@ -189,7 +189,7 @@ class Writer:
             # An interrupt (Ctrl-C) between here and the end leaves this set.
             self._torn = True
             try:
-                wal.append(index, entry)
+                wal.append(index, self._synced, entry)
             except StoreError:
                 self._dead = wal.broken
                 raise

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import getattr_static
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, TypeAlias, runtime_checkable
 
 from secureml.evidence.subject import SubjectLike
 from secureml.wire import canonical
@@ -30,6 +30,9 @@ __all__ = [
     "full_name",
     "not_made",
 ]
+
+Part: TypeAlias = Any
+"""What a subject feeds its checks: rows of a table, a file of a tree."""
 
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]*@[0-9]+", re.ASCII)
 _LONGEST = 1000
@@ -78,7 +81,7 @@ class State(Protocol):
     its calls; a part of a table carries the position of its first row.
     """
 
-    def update(self, part: Any, /) -> None:
+    def update(self, part: Part, /) -> None:
         """Take one part: `secureml.data.Rows` of a table, a manifest entry of a tree."""
 
     def merge(self, other: Self, /) -> None:

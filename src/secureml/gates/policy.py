@@ -230,7 +230,7 @@ def decide(policy: Policy, evidence: Iterable[object], *, at: datetime) -> Decis
         for item in _items(evidence):
             try:
                 _take(policy, item, at, passed, others)
-            except Exception:
+            except Exception:  # noqa: BLE001, S112  an unreadable item is not evidence
                 continue
     reasons = () if stated else ("no time with a time zone was given to decide for",)
     unmet = (*reasons, *_unmet(policy.require, passed, others))
@@ -286,14 +286,14 @@ def _items(evidence: Iterable[object]) -> Iterator[object]:
     """Yield what can be read of *evidence*, and stop where it cannot."""
     try:
         yield from evidence
-    except Exception:
+    except Exception:  # noqa: BLE001  any object may be offered
         return
 
 
 def _stated(at: datetime) -> str:
     try:
         return format_time(at)
-    except Exception:
+    except Exception:  # noqa: BLE001  any object may be offered
         return ""
 
 

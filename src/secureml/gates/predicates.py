@@ -227,7 +227,7 @@ class TestResult:
         if not names or len(set(names)) != len(names):
             raise fields.refuse(field=_FINDINGS, found="is empty or names a check twice")
         configuration = fields.items("configuration")
-        if len(configuration) != 2 or configuration[1].text("name") != "plan":
+        if len(configuration) != 2 or configuration[1].text("name") != "plan":  # noqa: PLR2004  the gate and its plan
             raise fields.refuse(
                 field="configuration", found="is not the gate and its plan's statement"
             )

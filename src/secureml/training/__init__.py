@@ -1,7 +1,7 @@
 """Training: a run puts on record what went in, what came out, and that it failed."""
 
 from secureml.training.code import Code, current_code
-from secureml.training.environment import environment
+from secureml.training.environment import current_environment
 from secureml.training.predicates import (
     BUILD_TYPE,
     BUILDER_ID,
@@ -27,5 +27,5 @@ __all__ = [
     "RunStart",
     "TrainingRun",
     "current_code",
-    "environment",
+    "current_environment",
 ]

@@ -11,12 +11,12 @@ from typing import cast
 
 from secureml.wire.canonical import JSON
 
-__all__ = ["environment", "own_version"]
+__all__ = ["current_environment", "own_version"]
 
 _DISTRIBUTION = "secureml-sdk"
 
 
-def environment() -> dict[str, JSON]:
+def current_environment() -> dict[str, JSON]:
     """Return the environment of this process; packages as sorted ``name==version``."""
     return {
         "implementation": platform.python_implementation(),

@@ -27,7 +27,7 @@ from secureml.evidence.observe import observing
 from secureml.evidence.subject import SubjectLike
 from secureml.hashing.tree import manifest as tree_manifest
 from secureml.training.code import Code, current_code
-from secureml.training.environment import environment
+from secureml.training.environment import current_environment
 from secureml.training.parameters import check_seed, plain_parameters
 from secureml.training.predicates import (
     DecisionRef,
@@ -270,7 +270,7 @@ class TrainingRun:
             ),
             run_start=digest,
             code=start.code,
-            environment=environment(),
+            environment=current_environment(),
             outputs=tuple(
                 Output(name=name, digest=manifest.digest)
                 for name, (_, manifest) in self._outputs.items()

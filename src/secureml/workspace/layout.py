@@ -88,12 +88,15 @@ class Layout:
         return self.private / "keys"
 
     def remembered(self) -> list[str]:
-        """Return the checkpoints that this machine has seen last, as signed notes."""
-        folder = self.private / "checkpoints"
-        if not folder.is_dir():
-            return []
+        """Return the checkpoints that this machine wrote last, here and inside: signed notes."""
+        folders = [
+            layout.private / "checkpoints"
+            for layout in (self, *(Layout.of(inner) for inner in find_nested(self.root)))
+        ]
         return [
             path.read_text("utf-8")
+            for folder in folders
+            if folder.is_dir()
             for path in sorted(folder.iterdir())
             if path.is_file() and not path.name.startswith(".")
         ]

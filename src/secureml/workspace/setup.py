@@ -12,6 +12,7 @@ completes it with the keys that are already there.
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from secureml import keys
@@ -22,18 +23,19 @@ from secureml.evidence.rotation import verify_rotation
 from secureml.evidence.statements import StatementLog
 from secureml.evidence.trust import Identity, ModelRule, Position, Trust
 from secureml.gates import Gate
-from secureml.keys import Signer
+from secureml.keys import Signer, Verifier
 from secureml.workspace.layout import LOGS, Layout
 
 __all__ = [
     "PURPOSES",
     "create",
     "effective_trust",
+    "key_file",
     "own_identities",
     "pin",
+    "previous_keys",
     "publish_trust",
     "rotate",
-    "statements_key",
     "write_trust",
 ]
 
@@ -189,10 +191,17 @@ def write_trust(
 
 
 def rotate(
-    layout: Layout, *, old: Signer, passphrase: str | bytes, ledger: StatementLog, trust: Trust
+    layout: Layout,
+    purpose: str,
+    *,
+    old: Signer,
+    passphrase: str | bytes,
+    ledger: StatementLog,
+    trust: Trust,
+    audited: int,
 ) -> Signer:
     """
-    Replace the key for statements by a protected one, and return the new one.
+    Replace the key for *purpose* by a protected one, and return the new one.
 
     What happens if the process dies here: the new key is on the disk before
     the leaf that hands over to it, and the trust file follows the leaf; until
@@ -205,20 +214,36 @@ def rotate(
             why=f"{old.verifier.fingerprint} is not among its identities",
             fix=f"add its [[identity]] to {str(layout.trust)!r}, after review",
         )
-    number = sum(1 for _ in layout.keys.glob("statements*.pem"))
-    fresh = layout.keys / f"statements-{number}.pem"
+    number = sum(1 for _ in layout.keys.glob(f"{purpose}*.pem"))
+    fresh = layout.keys / f"{purpose}-{number}.pem"
     new = keys.create(
         fresh, scheme=old.verifier.scheme, passphrase=passphrase, purposes=old.purposes
     )
-    name = f"{layout.root.name} statements {number}"
+    name = f"{layout.root.name} {purpose} {number}"
     envelope = rotation_envelope(old, new, name=name, roles=identity.roles, origin=ledger.origin)
     logged = ledger.append(envelope)
     ledger.publish()
     position = Position(ledger.origin, logged.index, logged.at)
     rotation = verify_rotation(envelope, trust=trust, position=position)
-    _write(layout.keys / f"statements-{number}.pub", new.verifier.pem.encode())
-    _save(layout, rotation.apply(Trust.load(layout.trust)))
+    after = rotation.apply(Trust.load(layout.trust))
+    if purpose in LOGS and identity.origin is not None:
+        # A checkpoint has no leaf of its own: the old key is good for trees up
+        # to the one it signed last, which holds the rotation itself.
+        last = logged.index + 1 if purpose == "log" else audited
+        after = _retire(after, identity.fingerprint, {identity.origin: last})
+    _write(fresh.with_suffix(".pub"), new.verifier.pem.encode())
+    _save(layout, after)
     return new
+
+
+def _retire(trust: Trust, fingerprint: str, limits: Mapping[str, int]) -> Trust:
+    return Trust(
+        tuple(
+            replace(i, retired={**i.retired, **limits}) if i.fingerprint == fingerprint else i
+            for i in trust.identities
+        ),
+        trust.rules,
+    )
 
 
 def publish_trust(layout: Layout) -> None:
@@ -228,13 +253,20 @@ def publish_trust(layout: Layout) -> None:
         _write(layout.published_trust, text, private=False)
 
 
-def statements_key(layout: Layout) -> Path:
-    """Return the file of the key that signs statements now: the last one made."""
-    rotated = sorted(
-        (p for p in layout.keys.glob("statements-*.pem") if p.with_suffix(".pub").exists()),
-        key=lambda p: int(p.stem.rpartition("-")[2]),
+def previous_keys(layout: Layout, trust: Trust, name: str) -> list[Verifier]:
+    """Return the keys of this workspace that signed checkpoints of the log *name* before."""
+    own = own_identities(layout, trust)
+    return [i.verifier for i in own.with_role(name) if i.verifier.scheme == "ed25519"]
+
+
+def key_file(layout: Layout, purpose: str) -> Path:
+    """Return the file of the key that signs for *purpose* now: the last one made."""
+    rotated = [p for p in layout.keys.glob(f"{purpose}-*.pem") if p.with_suffix(".pub").exists()]
+    return max(
+        rotated,
+        key=lambda path: int(path.stem.rpartition("-")[2]),
+        default=layout.keys / f"{purpose}.pem",
     )
-    return rotated[-1] if rotated else layout.keys / "statements.pem"
 
 
 def _key(layout: Layout, purpose: str) -> Signer:

@@ -100,6 +100,10 @@ class Report:
         found.extend(self.unanchored)
         return tuple(found)
 
+    def origins(self) -> set[str]:
+        """Return the names of the logs here and inside."""
+        return {origin for origin, _ in self.logs}.union(*(n.origins() for n in self.nested))
+
     def rows(self) -> list[tuple[str, str]]:
         """Return the report as (name, value) lines."""
         rows = [("directory", str(self.directory))]
@@ -163,11 +167,24 @@ def verify_directory(directory: Path, *, trust: Trust, checkpoints: Sequence[str
         VerificationError: Something does not hold; the error names it.
         FormatError: Something cannot be read, or *directory* holds no log.
     """
-    layout = Layout.of(directory)
+    report = _verify(Layout.of(directory), trust, checkpoints)
+    known = report.origins()
+    for note in checkpoints:
+        if _origin(note) not in known:
+            raise ConsistencyError(
+                f"the log {_origin(note)!r} is gone from {str(directory)!r}",
+                why="a checkpoint of it is remembered, and no log here has its name",
+                fix="restore the directory from a copy; if the checkpoint is of another "
+                "directory, do not give it here",
+            )
+    return report
+
+
+def _verify(layout: Layout, trust: Trust, checkpoints: Sequence[str]) -> Report:
     book = _Book(layout, trust)
     if not layout.log.is_dir() and not layout.audit.is_dir():
         raise FormatError(
-            f"{str(directory)!r} is not an evidence directory",
+            f"{str(layout.root)!r} is not an evidence directory",
             why="it holds neither log/ nor audit/",
             fix="give the directory that secureml.open(…) or the demo made",
         )
@@ -177,7 +194,7 @@ def verify_directory(directory: Path, *, trust: Trust, checkpoints: Sequence[str
         book.read_audit(checkpoints)
     # What is inside comes first: its logs name a changed entry, a seal only its file.
     nested = tuple(
-        verify_directory(inner, trust=book.trust, checkpoints=checkpoints)
+        _verify(Layout.of(inner), book.trust, checkpoints)
         for inner in find_nested(layout.root)
     )
     files = book.check_files()
@@ -203,7 +220,6 @@ class _Book:
         self.seal: Seal | None = None
         self.sealed = False
         self.records: Sequence[audit.Record] = ()
-        self.audit_size = 0
 
     # -- statements ------------------------------------------------------------
 
@@ -269,16 +285,19 @@ class _Book:
 
     def read_audit(self, notes: Sequence[str]) -> None:
         log = self._verify_log(self.layout.audit, "audit", (*notes, *self.anchors))
-        self.audit_size = log.size
         self.records = audit.check_records(log.entries)
-        audit.check_details(self.records, self.layout.details)
         for record in self.records:
             if record.claims is not None:
                 self.named_blobs.add(record.claims.hex)
-            if record.seal is not None and not self.layout.log.is_dir():
-                self._take_seal(Seal.from_json(record.seal))
-        if self.records and not self.layout.log.is_dir():
+        # What was anchored is older than the seal of the statement log; a server
+        # that wrote after that seals in the audit log itself.
+        anchored = max((_size(note) for note in self.anchors), default=0)
+        if log.size > anchored:
             self.sealed = self.records[-1].seal is not None
+            for record in self.records[anchored:]:
+                if record.seal is not None:
+                    self._take_seal(Seal.from_json(record.seal))
+        audit.check_details(self.records, self.layout.details, open_end=not self.sealed)
 
     def _verify_log(self, directory: Path, role: str, notes: Sequence[str]) -> VerifiedLog:
         mine = [note for note in notes if _origin(note) == _first_line(directory)]
@@ -304,8 +323,10 @@ class _Book:
             blob = _blob_hex(name)
             expected = sealed.get(name)
             loose = name.startswith("details/") or name == "trust.toml"
-            if blob is not None and blob in self.named_blobs:
-                expected = bytes.fromhex(blob)
+            if blob is not None and (blob in self.named_blobs or not self.sealed):
+                # A blob is named before its leaf is: in an open directory it
+                # may be early, and is checked against its own name.
+                expected = expected or bytes.fromhex(blob)
             if expected is None and not (loose and not self.sealed):
                 raise UnexpectedFileError(
                     f"{name!r} is in the evidence directory, and nothing signed names it",
@@ -348,7 +369,7 @@ class _Book:
     # -- models ----------------------------------------------------------------
 
     def chains(self) -> list[Chain]:
-        """Judge each signed model that a rule exists for, with attempts counted from entries."""
+        """Judge the last signed model of each name that has a rule; count attempts ourselves."""
         counted = _count_attempts(self.evidence)
         found: dict[str, Chain] = {}
         for item in self.evidence:
@@ -357,7 +378,10 @@ class _Book:
             digest = read_resources(item.statement).digest
             chain = judge(digest, self.evidence, self.trust.rules, counted=counted)
             if not chain.model or self.trust.rule(chain.model) is not None:
-                found[str(digest)] = chain
+                # The last signature of a name is the one in force; one before
+                # it may be older than the rule.
+                found.pop(chain.model, None)
+                found[chain.model] = chain
         return list(found.values())
 
     # -- the end ---------------------------------------------------------------

@@ -25,6 +25,7 @@ from secureml.keys import Signer
 from secureml.wire import statement as st
 from secureml.wire.statement import Statement
 from secureml.workspace import loading, sealing, setup, signing
+from secureml.workspace.deciding import standing_result
 from secureml.workspace.layout import Layout
 from secureml.workspace.roles import role_of
 from secureml.workspace.tracing import NOTHING, Trace, trace_prediction
@@ -69,6 +70,7 @@ class Workspace:
         self._statements: StatementLog | None = None
         self._audit: audit.AuditLog | None = None
         self._effective: Trust | None = None
+        self._wrote = False
         self._closed = False
 
     # -- trust and keys --------------------------------------------------------
@@ -88,9 +90,7 @@ class Workspace:
                     why="a serving process holds the audit key only",
                     fix="open the workspace with role='train' where models are trained and signed",
                 )
-            path = self._layout.keys / f"{purpose}.pem"
-            if purpose == "statements":
-                path = setup.statements_key(self._layout)
+            path = setup.key_file(self._layout, purpose)
             self._signers[purpose] = keys.load(
                 path,
                 passphrase=self._passphrase if keys.is_encrypted(path) else None,
@@ -107,6 +107,7 @@ class Workspace:
             private=self._layout.private,
             signer=self._signer(name),
             purpose=name,
+            previous=setup.previous_keys(self._layout, self.trust, name),
             lock=self._lock,
         )
 
@@ -141,6 +142,7 @@ class Workspace:
         """Sign *statement*, check that our own trust accepts it, and log it."""
         envelope = attest(statement, self._signer("statements"))
         verify(envelope, trust=self.trust, role=role_of(statement.predicate_type))
+        self._wrote = True
         return self._ledger().append(envelope)
 
     def _evidence(self, logged: Logged) -> Evidence:
@@ -199,12 +201,16 @@ class Workspace:
         Run *gate* on *subject*: plan logged, data measured, decision signed.
 
         Returns the result whichever way it went; ``.enforce()`` raises when
-        the gate said no.
+        the gate said no. A passing decision about the same data under the same
+        plan that is in the log already is returned as it stands.
 
         Raises:
             DigestMismatchError: The data changed since it was registered.
             StoreError: The log cannot be written.
         """
+        standing = standing_result(gate, subject, ledger=self._ledger(), trust=self.trust)
+        if standing is not None:
+            return standing
         result = gates.run(
             gate,
             subject,
@@ -417,33 +423,55 @@ class Workspace:
         """
         other = trust if isinstance(trust, Trust) else Trust.load(trust)
         setup.pin(self._layout, other)
+        self._wrote = True
         self._effective = None
 
-    def rotate(self, *, passphrase: str | bytes) -> str:
+    def rotate(self, *, passphrase: str | bytes, purpose: str = "statements") -> str:
         """
-        Replace the development key for statements by one that *passphrase* protects.
+        Replace a development key by one that *passphrase* protects; return its fingerprint.
 
-        A leaf signed by the old and the new key says so; from the next leaf on
-        the old one is retired. Returns the new fingerprint.
+        A leaf signed by the old and the new key says so; from there on the old
+        one is retired. Later on, open the workspace with the passphrase.
+
+        Args:
+            passphrase: Of the new key; one for all keys of a workspace.
+            purpose: ``statements``, ``log`` or ``audit``.
 
         Raises:
-            ValueError: The passphrase is empty.
+            ValueError: The passphrase is empty, or no key has this purpose.
+            KeyUnavailableError: The workspace is open for serving.
             StoreError: The log cannot be written.
         """
-        if not passphrase:
-            msg = "a passphrase is needed: the new key is never written in the clear"
+        if not passphrase or purpose not in setup.PURPOSES["train"]:
+            msg = "rotate takes a passphrase, and a purpose: statements, log or audit"
             raise ValueError(msg)
+        audited = 0 if purpose != "audit" else self._audited_size()
+        self._wrote = True
         new = setup.rotate(
             self._layout,
-            old=self._signer("statements"),
+            purpose,
+            old=self._signer(purpose),
             passphrase=passphrase,
             ledger=self._ledger(),
             trust=self.trust,
+            audited=audited,
         )
-        self._signers["statements"] = new
+        self._signers[purpose] = new
         self._passphrase = passphrase
         self._effective = None
+        self._forget_logs()
         return new.verifier.fingerprint
+
+    def _audited_size(self) -> int:
+        self.audit_log.publish()
+        return self.audit_log.log.size
+
+    def _forget_logs(self) -> None:
+        """Let the logs be opened again, with the key that signs now."""
+        for log in (self._audit, self._statements):
+            if log is not None:
+                log.close()
+        self._audit = self._statements = None
 
     def close(self) -> None:
         """
@@ -457,7 +485,7 @@ class Workspace:
         if self._closed:
             return
         try:
-            if self._audit is not None or self._statements is not None:
+            if self._wrote or (self._audit is not None and self._audit.writer):
                 self._seal()
         finally:
             self._closed = True

@@ -1,3 +1,5 @@
+# ruff: noqa: ANN401  fixtures and hostile values are of any type
+
 """What the tests of data share: small tables, on disk and in parts."""
 
 from collections.abc import Callable, Iterable

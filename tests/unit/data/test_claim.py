@@ -1,3 +1,5 @@
+# ruff: noqa: ANN401  fixtures and hostile values are of any type
+
 """The claim about a dataset, and its strict reader."""
 
 import copy

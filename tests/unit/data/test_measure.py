@@ -1,3 +1,6 @@
+# ruff: noqa: ANN401  fixtures and hostile values are of any type
+# ruff: noqa: D102, ARG002  a stand-in has the members of its protocol
+
 """One pass: every check gets its finding, whatever happens to the others."""
 
 from collections.abc import Mapping
@@ -6,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from secureml.data import Dataset, Rows, checks
+from secureml.data import Dataset, Rows, checks, dataset
 from secureml.gates import Finding, check_name
 
 
@@ -69,8 +72,6 @@ def test_a_check_of_anybody_is_measured(train: Dataset) -> None:
 
 def test_a_check_that_always_says_yes_fails_on_nothing(tmp_path: Any) -> None:
     """Also a foreign check cannot pass data without rows."""
-    from secureml.data import dataset
-
     path = tmp_path / "a.csv"
     path.write_bytes(b"a\n")
     handle = dataset(path, source="s", licence="l")

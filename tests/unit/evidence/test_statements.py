@@ -35,10 +35,12 @@ class Clock:
         self.time = START
 
     def __call__(self) -> datetime:
+        """Return the time that was set."""
         return self.time
 
 
 def about(digest: Digest, kind: str = DATASET, **predicate: str) -> Envelope:
+    """Make a signed statement about *digest*."""
     statement = Statement((Subject("thing", digest.as_set()),), kind, dict(predicate))
     return attest(statement, KEY)
 
@@ -78,6 +80,7 @@ def ledger(tmp_path: Path, clock: Clock) -> Iterator[StatementLog]:
 
 
 def reader(tmp_path: Path) -> StatementLog:
+    """Open the log as somebody without a key."""
     return StatementLog(Log.open(tmp_path / "log"), BlobStore(tmp_path / "blobs"))
 
 
@@ -90,7 +93,6 @@ def test_what_is_logged_is_read(tmp_path: Path, ledger: StatementLog) -> None:
     assert [logged] == list(ledger)
     assert len(ledger) == 1
     assert ledger.origin == ORIGIN
-    assert list(reader(tmp_path)) == [] or ledger.log.size == 0
     ledger.publish()
     assert [logged] == list(reader(tmp_path))
 
@@ -172,7 +174,7 @@ def test_a_leaf_that_goes_back_is_found() -> None:
 
     check_times(leaves[:2])
     check_times([])
-    with pytest.raises(ConsistencyError, match="entry 2 .* before entry 1"):
+    with pytest.raises(ConsistencyError, match=r"entry 2 .* before entry 1"):
         check_times(leaves)
     with pytest.raises(FormatError):
         check_times([b"not a leaf"])

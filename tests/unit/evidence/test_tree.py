@@ -17,6 +17,7 @@ LEAVES = hash_leaves(b"%d" % n for n in range(1000))
 
 
 def grown(size: int, step: int) -> tuple[TileTree, dict[tuple[int, int], bytes]]:
+    """Grow a tree by *step* leaves at a time; returns it and its tiles."""
     tree = TileTree()
     held: dict[tuple[int, int], bytes] = {}
     for start in range(0, size, step):

@@ -32,6 +32,7 @@ SIGNER = keys.generate("ed25519", purposes=frozenset({"log"}))
 
 
 def trusting(signer: keys.Signer, origin: str = ORIGIN) -> Trust:
+    """Return a trust that names the log's key, and nothing else."""
     identity = Identity(name="log", verifier=signer.verifier, roles=("log",), origin=origin)
     return Trust.from_toml("version = 1\n\n" + identity_block(identity))
 
@@ -77,6 +78,7 @@ def write(
 
 
 def numbered(count: int) -> list[bytes]:
+    """Return so many entries."""
     return [b"entry %d" % n for n in range(count)]
 
 
@@ -248,7 +250,7 @@ def test_an_entry_and_another_hash_changed(tmp_path: Path) -> None:
     path = base / "tile/0/001.p/44"
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
 
-    with pytest.raises(DigestMismatchError, match="entry 0, in .* beside it"):
+    with pytest.raises(DigestMismatchError, match=r"entry 0, in .* beside it"):
         verify_log(base, trust=TRUST)
 
 
@@ -450,7 +452,7 @@ def test_a_checkpoint_of_another_log_is_refused(tmp_path: Path) -> None:
     )
     trust = Trust.from_toml(TRUST.to_toml() + "\n" + identity_block(identity))
 
-    with pytest.raises(ConsistencyError, match="says nothing|remembered checkpoint is of"):
+    with pytest.raises(ConsistencyError, match="remembered checkpoint is of"):
         verify_log(tmp_path / "log", trust=trust, remembered=[note])
 
 

@@ -1,4 +1,6 @@
-"""What the tests of gates share: a subject that measures itself, and a log of signed statements."""
+# ruff: noqa: D101, D102  a stand-in has the members of its protocol
+
+"""What the tests of gates share: a subject that measures itself, and signed statements."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

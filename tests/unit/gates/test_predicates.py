@@ -1,3 +1,5 @@
+# ruff: noqa: ANN401  fixtures and hostile values are of any type
+
 """The three statements of a gate, and their readers."""
 
 import contextlib

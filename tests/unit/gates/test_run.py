@@ -1,5 +1,10 @@
+# ruff: noqa: ANN401  fixtures and hostile values are of any type
+# ruff: noqa: ARG002  a stand-in has the members of its protocol
+
 """A gate run: plan, findings, decision; and the count of attempts."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -93,14 +98,10 @@ def test_the_relying_party_counts_the_same(
 
 def test_equal_plans_are_matched_one_to_one(ledger: Any, numbers: Any, even: Any) -> None:
     """With a clock that stands still, one decision does not finish two plans."""
-    from secureml.gates.predicates import GatePlan as Plan
-
     subject, gate = numbers(), Gate("g@1", [even()])
     about = Subject(subject.name, subject.digests)
-    stopped = Plan.of(gate, about, planned_at="2026-11-22T08:30:00.000000Z")
+    stopped = GatePlan.of(gate, about, planned_at="2026-11-22T08:30:00.000000Z")
     ledger.record(stopped.statement())
-    from datetime import UTC, datetime
-
     frozen = datetime(2026, 11, 22, 8, 30, tzinfo=UTC)
     run(gate, subject, record=ledger.record, history=ledger.history(), now=lambda: frozen)
     counted = count_attempts(ledger.history(), gate="g@1", dataset_names=[], before=99)
@@ -185,8 +186,6 @@ def test_a_decision_that_contradicts_its_findings_does_not_confirm(
     ledger: Any, numbers: Any, even: Any, tick: Any
 ) -> None:
     """A signer cannot say PASSED over findings that failed."""
-    from dataclasses import replace
-
     ask(ledger, numbers((1,)), Gate("g@1", [even()]), tick)
     plan, result, verdict = ledger.statements
     lie = replace(Verdict.from_statement(verdict), passed=True, reasons=()).statement()
@@ -204,8 +203,6 @@ def test_a_decision_older_than_its_plan_does_not_confirm(
     ledger: Any, numbers: Any, even: Any, tick: Any
 ) -> None:
     """Times must agree with the order."""
-    from dataclasses import replace
-
     ask(ledger, numbers(), Gate("g@1", [even()]), tick)
     plan, result, verdict = ledger.statements
     old = replace(Verdict.from_statement(verdict), at="2020-01-01T00:00:00.000000Z")

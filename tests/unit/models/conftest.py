@@ -17,7 +17,9 @@ def key() -> KeySigner:
 @pytest.fixture(scope="session")
 def trust(key: KeySigner) -> Trust:
     """Return a trust in which `key` may sign models."""
-    return Trust(identities=(Identity(name="ada", verifier=key.verifier, roles=("model",)),))
+    return Trust(
+        identities=(Identity(name="ada", verifier=key.verifier, roles=frozenset({"model"})),)
+    )
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from secureml.models import LoadedModel, load_value, load_verified, open_model, 
 def npz(**arrays: object) -> bytes:
     """Return *arrays* as numpy's archive."""
     buffer = io.BytesIO()
-    np.savez(buffer, **{name: np.asarray(array) for name, array in arrays.items()})
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
@@ -39,12 +39,12 @@ def test_model_comes_with_what_it_rests_on(tmp_path: Path, key: KeySigner, trust
     sign_model(path, key=key)
     model = load_verified(open_model(path, trust=trust))
 
-    assert [0, 1] == model.value.predict(x).tolist()
-    assert "model" == model.name
-    assert {"config.json": b"{}"} == model.files
+    assert model.value.predict(x).tolist() == [0, 1]
+    assert model.name == "model"
+    assert model.files == {"config.json": b"{}"}
     assert {"dirHash": model.digest.hex} == model.digests
-    assert ["ada"] == [item.signer.name for item in model.evidence]
-    assert ["config.json", "model.skops"] == [entry.name for entry in model.manifest]
+    assert [item.signer.name for item in model.evidence] == ["ada"]
+    assert [entry.name for entry in model.manifest] == ["config.json", "model.skops"]
     assert isinstance(model, SubjectLike)
     assert "LogisticRegression" in repr(model)
     assert "LogisticRegression" in model._repr_html_()
@@ -52,7 +52,7 @@ def test_model_comes_with_what_it_rests_on(tmp_path: Path, key: KeySigner, trust
         model.value = None
     for steal in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(TypeError, match="neither copied nor pickled"):
-            steal(model)  # type: ignore[operator]
+            steal(model)
     with pytest.raises(TypeError, match="never by hand"):
         LoadedModel(value=1)
 
@@ -64,8 +64,8 @@ def test_name_and_evidence_are_the_callers(tmp_path: Path, key: KeySigner) -> No
     sign_model(path, key=key)
     files = open_model(path, key=key.verifier)
 
-    assert () == load_verified(files).evidence
-    assert "diagnosis" == load_verified(files, name="diagnosis").name
+    assert load_verified(files).evidence == ()
+    assert load_verified(files, name="diagnosis").name == "diagnosis"
 
 
 def test_only_verified_files_are_loaded() -> None:
@@ -76,20 +76,20 @@ def test_only_verified_files_are_loaded() -> None:
 
 def test_one_loadable_file_is_the_value() -> None:
     """Other files are kept, not loaded."""
-    assert [1, 2] == load_value({"a.npy": npy([1, 2]), "README": b"x", "c.json": b"{"}).tolist()
+    assert load_value({"a.npy": npy([1, 2]), "README": b"x", "c.json": b"{"}).tolist() == [1, 2]
 
 
 def test_several_loadable_files_are_a_dict() -> None:
     """With several, the value is a dict from file name to value."""
     value = load_value({"b.npy": npy([2]), "a/x.npz": npz(w=[1.0])})
 
-    assert ["a/x.npz", "b.npy"] == list(value)
-    assert 1.0 == value["a/x.npz"]["w"][0]
+    assert list(value) == ["a/x.npz", "b.npy"]
+    assert value["a/x.npz"]["w"][0] == 1.0
 
 
 def test_lone_json_is_the_value() -> None:
     """A model may be a table of numbers in JSON; it is read strictly."""
-    assert {"w": [0.5]} == load_value({"model.json": b'{"w": [0.5]}', "n.txt": b"x"})
+    assert load_value({"model.json": b'{"w": [0.5]}', "n.txt": b"x"}) == {"w": [0.5]}
     with pytest.raises(FormatError):
         load_value({"model.json": b'{"w": NaN}'})
     with pytest.raises(FormatError):

@@ -61,7 +61,7 @@ def test_resources_come_back() -> None:
     manifest = Manifest.of([("b.bin", B), ("a/x", A)])
 
     assert manifest == read_resources(oms_statement(manifest, "m"))
-    assert ("claims.jsonl", "model.sig") == read_oms(oms_statement(manifest, "m")).ignore_paths
+    assert read_oms(oms_statement(manifest, "m")).ignore_paths == ("claims.jsonl", "model.sig")
 
 
 def test_root_does_not_bind_names_and_the_digest_does() -> None:
@@ -93,24 +93,24 @@ def test_peers_may_sort_as_they_like() -> None:
 
     claim = read_oms(statement(turn, digests=(B, A)))
 
-    assert ["b.bin", "a.txt"] == [resource.name for resource in claim.resources]
+    assert [resource.name for resource in claim.resources] == ["b.bin", "a.txt"]
 
 
 def test_later_minor_versions_are_read() -> None:
     """Every v1.x of the predicate is accepted, as the specification asks."""
-    assert "m" == read_oms(statement(predicate_type=OMS.replace("v1.0", "v1.12"))).name
+    assert read_oms(statement(predicate_type=OMS.replace("v1.0", "v1.12"))).name == "m"
 
 
 def test_extra_fields_of_a_resource_are_passed_over() -> None:
     """A peer may say more about a file, its size for instance."""
-    assert read_oms(statement(lambda p: p["resources"][0].update(size=1)))
+    assert read_oms(statement(lambda p: p["resources"][0].update(size=1))).name == "m"
 
 
 def test_missing_ignore_paths_are_none() -> None:
     """Bundles before 1.1 do not say what they ignored."""
     claim = read_oms(statement(lambda p: p["serialization"].pop("ignore_paths")))
 
-    assert () == claim.ignore_paths
+    assert claim.ignore_paths == ()
     assert not claim.ignores("model.sig")
 
 
@@ -124,7 +124,7 @@ def test_blake2b_is_read() -> None:
 
     found = statement(blake, digests=(digest,))
 
-    assert "blake2b" == read_oms(found).hash_type
+    assert read_oms(found).hash_type == "blake2b"
     with pytest.raises(FormatError, match="does not name its files by sha256"):
         read_resources(found)
 

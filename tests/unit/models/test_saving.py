@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ def contents(path: Path) -> dict[str, bytes]:
 
 def test_arrays_become_safetensors(tmp_path: Path) -> None:
     """A dict of arrays comes back equal, whatever its layout in memory was."""
-    arrays = {
+    arrays: dict[str, Any] = {
         "t": np.arange(6.0).reshape(2, 3).T,
         "scalar": np.array(3.5, dtype=np.float32),
         "big": np.array([1, 2], dtype=">i4"),
@@ -28,7 +29,7 @@ def test_arrays_become_safetensors(tmp_path: Path) -> None:
     }
     found = save(arrays, tmp_path / "model")
 
-    assert ["model.safetensors"] == [entry.name for entry in found]
+    assert [entry.name for entry in found] == ["model.safetensors"]
     loaded = load_value(contents(tmp_path / "model"))
     assert sorted(arrays) == list(loaded)
     for name, array in arrays.items():
@@ -50,7 +51,7 @@ def test_estimator_becomes_skops(tmp_path: Path) -> None:
     estimator = LogisticRegression().fit(x, y)
     found = save(estimator, tmp_path / "model")
 
-    assert ["model.skops"] == [entry.name for entry in found]
+    assert [entry.name for entry in found] == ["model.skops"]
     loaded = load_value(contents(tmp_path / "model"))
     np.testing.assert_array_equal(estimator.predict_proba(x), loaded.predict_proba(x))
 
@@ -70,7 +71,7 @@ def test_saving_again_replaces_the_model_and_drops_what_was_about_it(tmp_path: P
     (path / "claims.jsonl").write_text("old")
     save({"a": np.ones(1)}, path)
 
-    assert ["model.safetensors"] == sorted(contents(path))
+    assert sorted(contents(path)) == ["model.safetensors"]
 
 
 def test_directory_with_other_files_is_refused(tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ def test_directory_with_other_files_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match=r"thesis\.txt"):
         save({"a": np.ones(1)}, tmp_path)
-    assert ["thesis.txt"] == sorted(contents(tmp_path))
+    assert sorted(contents(tmp_path)) == ["thesis.txt"]
 
 
 def test_file_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
@@ -95,7 +96,7 @@ def test_file_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [object(), {}, {"a": 1}, [np.ones(1)], "text", None, b"bytes"])
 def test_other_values_are_refused_with_what_would_do(tmp_path: Path, value: object) -> None:
     """A value of another kind is a TypeError that names the three kinds; nothing is made."""
-    with pytest.raises(TypeError, match="scikit-learn estimator.*torch module.*numpy arrays"):
+    with pytest.raises(TypeError, match=r"scikit-learn estimator.*torch module.*numpy arrays"):
         save(value, tmp_path / "m")
     assert not (tmp_path / "m").exists()
 

@@ -120,8 +120,8 @@ def data() -> Any:  # noqa: ANN401  an array
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: type(e).__name__)
-def test_common_estimators_come_back_unasked(estimator: Any) -> None:  # noqa: ANN401  any of them
-    """Estimators that people use are saved and loaded without `allow_types`, and predict alike."""
+def test_common_estimators_come_back_unasked(estimator: Any) -> None:  # noqa: ANN401  any one
+    """Estimators that people use are saved and loaded unasked, and predict alike."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         estimator.fit(data(), Y)
@@ -138,7 +138,7 @@ def test_no_trusted_type_is_a_door() -> None:
     assert all("partial" not in name and "joblib" not in name for name in TRUSTED)
 
 
-class Local(BaseEstimator):  # type: ignore[misc]  scikit-learn has no types
+class Local(BaseEstimator):  # type: ignore[misc]
     """An estimator that somebody wrote."""
 
 
@@ -217,8 +217,8 @@ def test_callable_inside_an_estimator_is_refused(
     evil: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever a crafted file would call is refused before anything is built."""
-    import os  # noqa: PLC0415  watched here only
-    import subprocess  # noqa: PLC0415  watched here only
+    import os
+    import subprocess
 
     def never(*_: object, **__: object) -> None:
         pytest.fail("the file ran code")
@@ -264,7 +264,7 @@ def test_tree_that_points_outside_is_refused(break_it: Callable[[Any], object]) 
                     content = out.getvalue()
             new.writestr(name, content)
 
-    assert 1 == broken
+    assert broken == 1
     with pytest.raises(UnsafeFormatError, match="not a tree"):
         load_estimator("model.skops", buffer.getvalue())
 
@@ -348,7 +348,7 @@ def test_tree_wider_than_its_estimator_is_refused() -> None:
 
 def test_partial_of_anything_else_is_refused() -> None:
     """One `partial` of scikit-learn's own is let in; not one of another function."""
-    from functools import partial  # noqa: PLC0415  used here only
+    from functools import partial
 
     with pytest.raises(TypeError, match=r"functools\.partial"):
         dump_estimator(FunctionTransformer(partial(np.log1p)))

@@ -68,7 +68,7 @@ def test_extension_that_means_pickle_is_refused(name: str) -> None:
     "pack", [zlib.compress, gzip.compress, bz2.compress, lzma.compress], ids=lambda f: f.__module__
 )
 def test_compressed_pickle_is_refused(pack: Callable[[bytes], bytes]) -> None:
-    """joblib compresses pickles; what is inside decides."""
+    """What joblib compresses is a pickle; what is inside decides."""
     with pytest.raises(UnsafeFormatError, match="could run code"):
         check_inert("model.skops", pack(BOMBS[4]))
 
@@ -86,7 +86,7 @@ def test_compressed_pickle_is_refused(pack: Callable[[bytes], bytes]) -> None:
     ids=["torch", "no extension", "in front of it", "objects", "cut", "bad header"],
 )
 def test_zip_with_pickle_is_refused(data: bytes) -> None:
-    """torch's containers, object arrays, and archives that only a lenient reader reads."""
+    """The containers of torch, object arrays, and archives that only a lenient reader reads."""
     with pytest.raises(UnsafeFormatError):
         check_inert("weights.npz", data)
 
@@ -102,7 +102,7 @@ def test_zip_with_pickle_is_refused(data: bytes) -> None:
     ids=["plain", "field", "subarray", "nested"],
 )
 def test_object_arrays_are_refused(array: object) -> None:
-    """numpy stores Python objects as pickle, however deep in the type they are."""
+    """Python objects are stored as pickle, however deep in the type they are."""
     with pytest.raises(UnsafeFormatError, match="could run code") as caught:
         check_inert("a.npy", npy(array))
     assert "Python objects" in caught.value.why

@@ -10,7 +10,7 @@ from secureml.models import load_value, save
 torch = pytest.importorskip("torch")
 
 
-class Tied(torch.nn.Module):  # type: ignore[misc,name-defined]  torch is known at run time only
+class Tied(torch.nn.Module):  # type: ignore[misc,name-defined]
     """Two layers that share one weight, as language models do."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ def test_tied_weights_are_stored_once(tmp_path: Path) -> None:
     save(module, tmp_path / "m")
     state = loaded(tmp_path / "m")
 
-    assert ["embed.weight", "head.weight"] == list(state)
+    assert list(state) == ["embed.weight", "head.weight"]
     assert state["embed.weight"] is state["head.weight"]
     assert (tmp_path / "m" / "model.safetensors").stat().st_size < 2 * 4 * 3 * 4 + 300
 
@@ -53,7 +53,7 @@ def test_tied_weights_are_stored_once(tmp_path: Path) -> None:
 def test_views_of_one_storage_are_stored_apart(tmp_path: Path) -> None:
     """Slices, transposes and gradients are no hindrance."""
     base = torch.arange(6.0).reshape(2, 3)
-    base.requires_grad_(True)  # noqa: FBT003  torch's own way
+    base.requires_grad_()
     state = {"all": base, "row": base[0], "turned": base.T, "scalar": torch.tensor(2.0)}
     save(state, tmp_path / "m")
 
@@ -70,7 +70,7 @@ def test_bfloat16_comes_back(tmp_path: Path) -> None:
 
 def test_file_of_a_peer_is_loaded_as_torch(tmp_path: Path) -> None:
     """A file that says ``format: pt`` was written by torch."""
-    from safetensors.torch import save_file  # noqa: PLC0415  only where torch is
+    from safetensors.torch import save_file
 
     save_file({"w": torch.ones(2)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
 
