@@ -11,8 +11,9 @@ import hashlib
 import json
 import struct
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -30,6 +31,7 @@ from secureml.wire import tabledigest
 pa = pytest.importorskip("pyarrow")
 pc = pytest.importorskip("pyarrow.compute")
 
+Arrow: TypeAlias = Any
 VECTORS = Path(__file__).parents[2] / "vectors" / "table-digest"
 
 # --- the second implementation -------------------------------------------------------------------
@@ -61,7 +63,7 @@ def quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def spell(kind: Any) -> str:
+def spell(kind: Arrow) -> str:
     """Return the canonical name of a type."""
     t = pa.types
     names = {pa.float16(): "float16", pa.float32(): "float32", pa.float64(): "float64"}
@@ -91,7 +93,7 @@ def spell(kind: Any) -> str:
     return str(kind)
 
 
-def plain(scalar: Any) -> Any:
+def plain(scalar: Arrow) -> Arrow:
     """Return a scalar as None, bool, int, float, bytes or a list of these."""
     kind = scalar.type
     t = pa.types
@@ -124,12 +126,12 @@ def bits(flags: Sequence[bool]) -> bytes:
     return bytes(packed)
 
 
-def lengths(values: Sequence[Any]) -> bytes:
+def lengths(values: Sequence[Arrow]) -> bytes:
     """Pack how long each value is; null has nothing."""
     return b"".join(struct.pack("<I", 0 if value is None else len(value)) for value in values)
 
 
-def encode(kind: Any, values: Sequence[Any]) -> list[bytes]:
+def encode(kind: Arrow, values: Sequence[Arrow]) -> list[bytes]:
     """Return the parts of a block."""
     t = pa.types
     if t.is_null(kind):
@@ -186,7 +188,7 @@ def tree(leaves: Sequence[bytes]) -> bytes:
     return hashlib.sha256(b"\x01" + tree(leaves[:cut]) + tree(leaves[cut:])).digest()
 
 
-def reference(table: Any, rows: int = 65_536) -> str:
+def reference(table: Arrow, rows: int = 65_536) -> str:
     """Return the digest of *table* in hex, in blocks of *rows*."""
     columns = []
     for name, column in zip(table.column_names, table.columns, strict=True):
@@ -214,12 +216,12 @@ UNITS = ["s", "ms", "us", "ns"]
 ZONES = [None, "UTC", "+00:00", "Europe/Berlin"]
 
 
-def integers(low: int, high: int) -> st.SearchStrategy[Any]:
+def integers(low: int, high: int) -> st.SearchStrategy[Arrow]:
     """Draw integers, with the ends of the range among them."""
     return st.integers(low, high) | st.sampled_from([low, high, 0])
 
 
-def flat_types() -> st.SearchStrategy[Any]:
+def flat_types() -> st.SearchStrategy[Arrow]:
     """Draw a type without children."""
     names = "null bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64"
     plain_types = [getattr(pa, name)() for name in names.split()]
@@ -240,7 +242,7 @@ def scales(precision: int) -> st.SearchStrategy[int]:
     return st.integers(0, precision)
 
 
-def nest(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+def nest(inner: st.SearchStrategy[Arrow]) -> st.SearchStrategy[Arrow]:
     """Draw a type with children of *inner* types."""
     names = st.lists(
         st.text(st.sampled_from('ab<>,:"\u00e9\n'), max_size=3), unique=True, max_size=3
@@ -261,7 +263,7 @@ def nest(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 TYPES = st.recursive(flat_types(), nest, max_leaves=4)
 
 
-def present(kind: Any) -> st.SearchStrategy[Any]:
+def present(kind: Arrow) -> st.SearchStrategy[Arrow]:
     """Draw a value of a type that is not null, as pyarrow takes it."""
     t = pa.types
     if t.is_boolean(kind):
@@ -298,20 +300,20 @@ def present(kind: Any) -> st.SearchStrategy[Any]:
     )
 
 
-def integer_range(kind: Any) -> tuple[int, int]:
+def integer_range(kind: Arrow) -> tuple[int, int]:
     """Return the least and the greatest value of an integer type."""
     if pa.types.is_unsigned_integer(kind):
         return 0, 2**kind.bit_width - 1
     return -(2 ** (kind.bit_width - 1)), 2 ** (kind.bit_width - 1) - 1
 
 
-def values(kind: Any) -> st.SearchStrategy[Any]:
+def values(kind: Arrow) -> st.SearchStrategy[Arrow]:
     """Draw a value of a type, or null."""
     return st.none() if pa.types.is_null(kind) else st.none() | present(kind)
 
 
 @st.composite
-def disguised(draw: st.DrawFn, array: Any) -> Any:
+def disguised(draw: st.DrawFn, array: Arrow) -> Arrow:
     """Draw a chunked array with the values of *array* in another physical form."""
     padding = array.slice(0, draw(st.integers(0, 3)))
     array = pa.concat_arrays([padding, array, padding]).slice(len(padding), len(array))
@@ -323,11 +325,11 @@ def disguised(draw: st.DrawFn, array: Any) -> Any:
             array = form(array) if callable(form) else pc.cast(array, form)
     cuts = sorted(draw(st.lists(st.integers(0, len(array)), max_size=3)))
     edges = [0, *cuts, len(array)]
-    chunks = [array.slice(a, b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    chunks = [array.slice(a, b - a) for a, b in pairwise(edges)]
     return pa.chunked_array(chunks, type=array.type)
 
 
-def re_encodings(kind: Any) -> list[Any]:
+def re_encodings(kind: Arrow) -> list[Arrow]:
     """Return types and functions that keep the values of an array of this type."""
     t = pa.types
     if t.is_string(kind):
@@ -343,7 +345,7 @@ def re_encodings(kind: Any) -> list[Any]:
     return []
 
 
-def shuffled_dictionary(array: Any) -> Any:
+def shuffled_dictionary(array: Arrow) -> Arrow:
     """Encode with a dictionary that is in reverse order and holds unused and null entries."""
     encoded = array.dictionary_encode()
     words = encoded.dictionary
@@ -354,7 +356,7 @@ def shuffled_dictionary(array: Any) -> Any:
     return pa.DictionaryArray.from_arrays(indices, dictionary)
 
 
-def large_list(array: Any) -> Any:
+def large_list(array: Arrow) -> Arrow:
     """Return a list array with 64-bit offsets; pyarrow's own cast breaks nested lists."""
     count = array.offset + len(array) + 1
     offsets = pa.Array.from_buffers(pa.int32(), count, [None, array.buffers()[1]]).cast(pa.int64())
@@ -368,7 +370,7 @@ def large_list(array: Any) -> Any:
     )
 
 
-def list_view(array: Any) -> Any:
+def list_view(array: Arrow) -> Arrow:
     """Return a list array as views: offsets and sizes."""
     count = array.offset + len(array)
     offsets = pa.Array.from_buffers(pa.int32(), count + 1, [None, array.buffers()[1]])
@@ -383,7 +385,7 @@ def list_view(array: Any) -> Any:
     )
 
 
-def with_garbage(array: Any) -> Any:
+def with_garbage(array: Arrow) -> Arrow:
     """Leave real values under the nulls of *array*, as `from_pandas` and engines do."""
     some = array.drop_null()
     kind = array.type
@@ -407,7 +409,7 @@ def with_garbage(array: Any) -> Any:
 
 
 @st.composite
-def tables(draw: st.DrawFn) -> tuple[Any, Any]:
+def tables(draw: st.DrawFn) -> tuple[Arrow, Arrow]:
     """Draw a table as pyarrow builds it, and the same table in disguise."""
     names = draw(st.lists(st.text(max_size=3), unique=True, max_size=3))
     rows = draw(st.integers(0, 20))
@@ -426,14 +428,14 @@ def tables(draw: st.DrawFn) -> tuple[Any, Any]:
     return pa.table(straight), pa.Table.from_arrays(list(other.values()), schema=schema)
 
 
-def same(one: Any, other: Any) -> bool:
+def same(one: Arrow, other: Arrow) -> bool:
     """Compare schemas and values, NaN being like NaN and -0.0 unlike 0.0."""
     return bool(one.schema.equals(other.schema, check_metadata=True)) and shown(one) == shown(
         other
     )
 
 
-def shown(table: Any) -> str:
+def shown(table: Arrow) -> str:
     """Return all values as text."""
     return repr([[plain(scalar) for scalar in column] for column in table.columns])
 
@@ -443,8 +445,8 @@ SLOW = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_to
 
 @SLOW
 @given(tables(), st.sampled_from([1, 3, 8, 65_536]))
-def test_layout_does_not_change_the_digest(pair: tuple[Any, Any], rows: int) -> None:
-    """Any physical form of the same table has the digest that plain values give."""
+def test_layout_does_not_change_the_digest(pair: tuple[Arrow, Arrow], rows: int) -> None:
+    """Arrow physical form of the same table has the digest that plain values give."""
     straight, other = pair
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tabledigest, "BLOCK_ROWS", rows)
@@ -455,7 +457,7 @@ def test_layout_does_not_change_the_digest(pair: tuple[Any, Any], rows: int) -> 
 
 @SLOW
 @given(tables())
-def test_equal_digests_hand_out_equal_tables(pair: tuple[Any, Any]) -> None:
+def test_equal_digests_hand_out_equal_tables(pair: tuple[Arrow, Arrow]) -> None:
     """What is handed out depends on the logical content only, types included."""
     straight, other = (canonicalise(table) for table in pair)
     again, twice = digest_and_canonicalise(straight)
@@ -483,7 +485,7 @@ def test_content_changes_the_digest(data: st.DataObject) -> None:
 
 @SLOW
 @given(TYPES, TYPES)
-def test_types_have_one_spelling(one: Any, other: Any) -> None:
+def test_types_have_one_spelling(one: Arrow, other: Arrow) -> None:
     """Two types share a canonical name exactly if they share the canonical type."""
     first, second = (pa.schema([pa.field("a", kind)]) for kind in (one, other))
     assume(one != other)
@@ -492,10 +494,10 @@ def test_types_have_one_spelling(one: Any, other: Any) -> None:
     assert alike == (TableHasher(first).finish() == TableHasher(second).finish())
 
 
-# --- golden vectors --------------------------------------------------------------------------------
+# --- golden vectors ------------------------------------------------------------------------------
 
 
-def arrow_type(name: str) -> Any:
+def arrow_type(name: str) -> Arrow:
     """Return the Arrow type that a vector means: its canonical name, for the types used there."""
     known = [pa.null(), pa.bool_(), pa.date32(), pa.date64(), pa.string(), pa.binary()]
     known += [getattr(pa, f"{sign}int{bits}")() for sign in ("", "u") for bits in (8, 16, 32, 64)]
@@ -510,7 +512,7 @@ def arrow_type(name: str) -> Any:
     return {spell(kind): kind for kind in known}[name]
 
 
-def from_json(kind: Any, value: Any) -> Any:
+def from_json(kind: Arrow, value: Arrow) -> Arrow:
     """Return a value of a vector as pyarrow takes it."""
     t = pa.types
     if value is None or t.is_boolean(kind) or t.is_integer(kind) or t.is_string(kind):
@@ -530,7 +532,7 @@ def from_json(kind: Any, value: Any) -> Any:
     return bytes.fromhex(value)
 
 
-def from_vector(vector: dict[str, Any]) -> Any:
+def from_vector(vector: dict[str, Arrow]) -> Arrow:
     """Build the table of a vector."""
     columns = {}
     for column in vector["columns"]:

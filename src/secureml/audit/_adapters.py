@@ -151,7 +151,7 @@ def _pyarrow(value: object, _: str) -> object:
 
 
 def _arrow_table(table: Any) -> Table:  # noqa: ANN401  pyarrow has no types here
-    from secureml.hashing.table import table_digest  # noqa: PLC0415  loads pyarrow
+    from secureml.hashing.table import table_digest
 
     digest = table_digest(table)
     return Table(

@@ -18,9 +18,8 @@ from secureml.audit.collect import CallRecord, Current, collectors, running
 from secureml.audit.details import Sealed
 from secureml.audit.paths import MissingArgumentError, Source, check_path, follow, input_source
 from secureml.audit.record import MAX_LEAF, PREFIX_SIZE
-from secureml.audit.sink import AuditLog, new_id
+from secureml.audit.sink import AuditLog, new_id, spell_time
 from secureml.audit.value import MAX_SIZE, encode, tlv
-from secureml.clock import format_time
 from secureml.errors import GateDeniedError
 from secureml.wire import canonical
 
@@ -111,13 +110,14 @@ class Plan:
                 if self._user is not None:
                     user = self._user.value(args, kwargs)
                     if user is not None:
-                        found = self.log.pseudonyms.of(user, path=self._user.path)
-                        call.actor = b',"actor":{"id":"%s","type":"user"}' % found.encode()
-                pieces = []
-                for key, source in self._inputs:
-                    encoded = encode(source.value(args, kwargs), path=source.path)
-                    pieces.append(call.seal(key, source.path, encoded))
-                if pieces:
+                        pseudonym = self.log.pseudonyms.of(user, path=self._user.path)
+                        call.actor = b',"actor":{"id":"%s","type":"user"}' % pseudonym.encode()
+                found = [
+                    (key, source.path, encode(source.value(args, kwargs), path=source.path))
+                    for key, source in self._inputs
+                ]
+                if found:
+                    pieces = [call.seal(*captured) for captured in found]
                     call.inputs = b',"in":{%s}' % b",".join(pieces)
             except MissingArgumentError:
                 call.unbound = True
@@ -164,7 +164,7 @@ class Call:
         self.inputs = b""
         self.model_json, self.model_digest = plan.model
         self.unbound = False
-        self.time = format_time(plan.log.clock())
+        self.time = spell_time(plan.log.clock())
         self.started = 0
 
     @property
@@ -218,11 +218,11 @@ class Call:
                 "be captured could not be read"
             )
             raise ValueError(msg)
-        pieces = []
-        for key, path, steps in self._plan.outputs:
-            encoded = encode(follow(result, steps, path), path=path)
-            pieces.append(self.seal(key, path, encoded))
-        return pieces
+        found = [
+            (key, path, encode(follow(result, steps, path), path=path))
+            for key, path, steps in self._plan.outputs
+        ]
+        return [self.seal(*captured) for captured in found]
 
     def failed(self, error: BaseException, *, stage: str = "", stream: bool = False) -> None:
         """

@@ -10,6 +10,11 @@ A call ends in one of six ways: ``ok``; ``error``; ``cancelled`` and
 ``timeout``, by the exception that leaves it; ``denied`` by a gate;
 ``abandoned``, when nobody waited for the end of a stream or a coroutine.
 A generator or coroutine that was never started has not run and leaves nothing.
+
+Edges.  A generator's arguments are bound at its first step, so wrong ones
+raise there and not at the call.  A plain function that returns a coroutine or
+a generator is recorded when it returns that.  The record is written on the
+thread of the call: with ``durable=True`` a coroutine waits for the disk.
 """
 
 import contextlib

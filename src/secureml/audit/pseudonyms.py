@@ -9,10 +9,11 @@ Source: docs/spec/audit-record.md, section "Actors".
 """
 
 import hmac
+import operator
 import os
 import stat
 from pathlib import Path
-from typing import Final
+from typing import Final, SupportsIndex, cast
 from uuid import UUID
 
 from secureml.audit.value import encode
@@ -35,6 +36,8 @@ def pseudonym(key: bytes, user: object, *, path: str = "user") -> str:
     Raises:
         TypeError: *user* is of another type; *path* names it.
     """
+    if not isinstance(user, str | bytes | UUID | bool) and hasattr(type(user), "__index__"):
+        user = operator.index(cast("SupportsIndex", user))  # numpy's integers too
     if not isinstance(user, str | int | bytes | UUID) or isinstance(user, bool):
         msg = (
             f"{path!r} is of type {type(user).__name__!r}: a user is named by text, a number, "

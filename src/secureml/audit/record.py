@@ -87,6 +87,7 @@ _HEX64: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _SEGMENT: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 _MAX_SEQ: Final = 2**63 - 1
 _MAX_PATH: Final = 256
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,7 +394,7 @@ def _commitment(value: JSON) -> bool:
 
 def _commitments(value: JSON) -> bool:
     return isinstance(value, dict) and all(
-        0 < len(path) <= _MAX_PATH and path.isprintable() and _commitment(item)
+        0 < len(path) <= _MAX_PATH and not _CONTROL.search(path) and _commitment(item)
         for path, item in value.items()
     )
 

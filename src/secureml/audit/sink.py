@@ -15,11 +15,13 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from secureml.audit._models import load_body
-from secureml.audit.details import Detail, DetailStore, Sealed, read_details
+from secureml.audit._store import DetailStore
+from secureml.audit.details import Detail, Sealed, read_details
 from secureml.audit.pseudonyms import Pseudonyms
 from secureml.audit.record import MAX_LEAF, PREFIX_SIZE, Record, prefix
 from secureml.clock import Clock, format_time, now
@@ -31,7 +33,7 @@ from secureml.wire.digest import Digest
 if TYPE_CHECKING:
     from secureml.evidence.log import Log
 
-__all__ = ["Appended", "AuditLog", "new_id"]
+__all__ = ["Appended", "AuditLog", "new_id", "spell_time"]
 
 PUBLISH_SECONDS: Final = 1.0
 """Unpublished records wait no longer than this for the next record to publish them."""
@@ -63,12 +65,23 @@ def new_id() -> str:
 
     Source: RFC 9562 section 5.7.
     """
-    stamp = (time.time_ns() // 1_000_000).to_bytes(6)
-    noise = bytearray(os.urandom(10))
-    noise[0] = 0x70 | noise[0] & 0x0F
-    noise[2] = 0x80 | noise[2] & 0x3F
-    text = (stamp + noise).hex()
+    noise = int.from_bytes(os.urandom(10))
+    number = (
+        time.time_ns() // 1_000_000 << 80
+        | 7 << 76
+        | (noise >> 64 & 0xFFF) << 64
+        | 2 << 62
+        | noise & 0x3FFF_FFFF_FFFF_FFFF
+    )
+    text = f"{number:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def spell_time(when: datetime) -> str:
+    """Return `format_time` of *when*, by the short way where it is in UTC already."""
+    if when.tzinfo is UTC:
+        return when.isoformat(timespec="microseconds")[:26] + "Z"
+    return format_time(when)
 
 
 class AuditLog:
@@ -128,7 +141,7 @@ class AuditLog:
         """
         whole = {
             "record": {"id": new_id()},
-            "time": format_time(self.clock()),
+            "time": spell_time(self.clock()),
             "monotonic_us": time.monotonic_ns() // 1000,
             **body,
         }
@@ -169,13 +182,7 @@ class AuditLog:
                 # was writing a record: the stream's record waits for its turn.
                 store.deferred.append(lambda: self._write(body, record, values, durable=durable))
                 return Appended(record, None)
-            store.writing = True
-            try:
-                index = self._write(body, record, values, durable=durable)
-                while store.deferred:
-                    store.deferred.popleft()()
-            finally:
-                store.writing = False
+            index = store.alone(lambda: self._write(body, record, values, durable=durable))
         if durable:
             # Outside the lock: threads that wait for the disk share one wait.
             self.log.flush()
@@ -260,7 +267,7 @@ class AuditLog:
                 **body,
                 "monotonic_us": time.monotonic_ns() // 1000,
                 "record": {"id": new_id()},
-                "time": format_time(self.clock()),
+                "time": spell_time(self.clock()),
                 "type": kind,
             }
         )
@@ -299,7 +306,9 @@ class AuditLog:
             StoreError: The log could not be written.
         """
         with self._store.lock:
-            return self._publish()
+            if self._store.writing:
+                return self.log.checkpoint_note()
+            return self._store.alone(self._publish)
 
     def record_model_load(self, model: object, *, claims: Digest | None = None) -> Appended:
         """
@@ -334,14 +343,18 @@ class AuditLog:
         Raises:
             StoreError: The log could not be written.
         """
+        if self._pid != os.getpid():
+            return
         with self._store.lock:
-            if self._pid != os.getpid() or not self._writer:
-                return
-            if not self._last.endswith(b'"type":"seal"}'):
-                self._leaf(self._event("end", {"end": {"records": self._seq + 1}}))
-            self._publish()
-            self._writer = ""
-            self._loads.clear()
+            if self._writer:
+                self._store.alone(self._end)
+
+    def _end(self) -> None:
+        if not self._last.endswith(b'"type":"seal"}'):
+            self._leaf(self._event("end", {"end": {"records": self._seq + 1}}))
+        self._publish()
+        self._writer = ""
+        self._loads.clear()
 
     def records(self) -> Iterator[tuple[int, Record]]:
         """

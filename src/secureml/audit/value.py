@@ -399,7 +399,7 @@ def _name(kind: type) -> str:
 
 
 def _adapt(value: object, path: str) -> object:
-    from secureml.audit import _adapters  # noqa: PLC0415  only for what is not plain Python
+    from secureml.audit import _adapters
 
     found = _adapters.adapt(value, path)
     if found is not value:

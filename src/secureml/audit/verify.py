@@ -19,7 +19,7 @@ from typing import Final, cast
 
 from secureml._html import card
 from secureml.audit.decoding import decode, plain
-from secureml.audit.details import Detail, Sealed, read_details, read_segment, segments
+from secureml.audit.details import Detail, Sealed, read_details, read_segment, segments, strangers
 from secureml.audit.record import Record
 from secureml.audit.value import commit, encode
 from secureml.errors import DigestMismatchError, FormatError, VerificationError
@@ -280,6 +280,8 @@ def survey_details(
         if record.type == "erasure":
             erased.update(cast("Mapping[str, list[str]]", record.body["erasure"])["records"])
     present = () if partial else segments(directory)
+    for name in () if partial else strangers(directory):
+        tally.findings.append(AuditFinding(f"details/{name[:80]}", "is no details file"))
     for segment in sorted(expected.keys() | set(present)):
         named = expected.get(segment, {})
         loose: list[AuditFinding] = []

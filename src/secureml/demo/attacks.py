@@ -22,7 +22,7 @@ from secureml.gates import Gate
 from secureml.wire import tiles
 from secureml.workspace.verifying import Report, verify_directory
 
-__all__ = ["ATTACKS", "Outcome", "attack_all"]
+__all__ = ["ATTACKS", "Outcome", "Stage", "attack_all", "run_attack"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ def attack_all(story: Story, *, say: Say) -> list[Outcome]:
     say()
     for number, (title, expected, attack) in enumerate(ATTACKS, 1):
         stage = Stage(story, number)
-        outcome = _run(number, title, expected, attack, stage)
+        outcome = run_attack(number, title, expected, attack, stage)
         outcomes.append(outcome)
         mark = " " if outcome.as_expected else "!"
         say(f"{mark}{number:>2}  {title}")
@@ -130,7 +130,7 @@ def attack_all(story: Story, *, say: Say) -> list[Outcome]:
     return outcomes
 
 
-def _run(number: int, title: str, expected: str, attack: "Attack", stage: Stage) -> Outcome:
+def run_attack(number: int, title: str, expected: str, attack: "Attack", stage: Stage) -> Outcome:
     try:
         what, why = attack(stage)
     except SecureMLError as error:

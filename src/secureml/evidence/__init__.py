@@ -106,7 +106,7 @@ def __getattr__(name: str) -> object:
     if home is None:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    from importlib import import_module  # noqa: PLC0415  a light import is the point
+    from importlib import import_module
 
     globals()[name] = value = getattr(import_module(f"{__name__}.{home}"), name)
     return value

@@ -126,7 +126,11 @@ def make_directories(files: Files, path: Path, *, mode: int, changed: set[Path])
 
 
 def write_batch(
-    files: Files, batch: Iterable[tuple[Path, bytes]], *, private: bool = False
+    files: Files,
+    batch: Iterable[tuple[Path, bytes]],
+    *,
+    private: bool = False,
+    names: bool = True,
 ) -> None:
     """
     Write many files, each complete or absent whatever happens.
@@ -134,6 +138,12 @@ def write_batch(
     All are written beside their names, then all synced, then all renamed,
     then each directory synced once: the disk can merge the work, and when
     this returns everything is on it.
+
+    Args:
+        files: The operating system.
+        batch: Paths and what goes there.
+        private: For the owner only.
+        names: Whether to wait until the new names are on the disk, too.
 
     Raises:
         OSError: None of the files may be relied upon.
@@ -155,8 +165,9 @@ def write_batch(
             files.close(fd)
     for _, beside, path in opened:
         files.rename(beside, path)
-    for directory in sorted(changed):
-        files.sync_directory(directory)
+    if names:
+        for directory in sorted(changed):
+            files.sync_directory(directory)
 
 
 def read_file(path: Path, *, limit: int) -> bytes:

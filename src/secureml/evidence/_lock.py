@@ -176,7 +176,7 @@ class _Held:
         if fd >= 0:
             os.close(fd)
 
-    def after_fork(self) -> None:
+    def after_fork(self) -> None:  # pragma: no cover  in a forked child
         self.mutex = threading.RLock()
         writers = [found() for found in self._writers.values()]
         self._writers = {}
@@ -190,7 +190,7 @@ class _Held:
         self._close()
 
 
-def forked() -> StoreBusyError:
+def forked() -> StoreBusyError:  # pragma: no cover  in a forked child
     """Return the error for a log object that a child inherited."""
     return StoreBusyError(
         "this process is a fork of the one that writes to the log",
@@ -204,7 +204,7 @@ _registry: weakref.WeakValueDictionary[str, _Held] = weakref.WeakValueDictionary
 _registry_mutex = threading.Lock()
 
 
-def _after_fork_in_child() -> None:
+def _after_fork_in_child() -> None:  # pragma: no cover  in a forked child
     global _registry_mutex  # noqa: PLW0603  the parent may have held it
     _registry_mutex = threading.Lock()
     for held in list(_registry.values()):

@@ -244,7 +244,7 @@ class Trust:
         Raises:
             FormatError: It is not a trust file; the error names the key.
         """
-        from secureml.evidence import _trustfile  # noqa: PLC0415  pydantic, for those who read one
+        from secureml.evidence import _trustfile
 
         return _trustfile.read(text)
 

@@ -108,9 +108,9 @@ def hash_descriptor(fd: int, name: str, advance: Callable[[int], object]) -> byt
     try:
         before = os.fstat(fd)
         if before.st_size < CHUNK:
-            digest, count = _small(fd)
+            digest, count = _small(fd, before.st_size)
         else:
-            digest, count = _large(fd, advance)
+            digest, count = _large(fd, before.st_size, advance)
         after = os.fstat(fd)
     except OSError as error:
         raise unreadable(name, error) from error
@@ -126,23 +126,24 @@ def hash_descriptor(fd: int, name: str, advance: Callable[[int], object]) -> byt
     return digest
 
 
-def _small(fd: int) -> tuple[bytes, int]:
+def _small(fd: int, expected: int) -> tuple[bytes, int]:
     """Hash a file that one read takes; a second read tells whether that was all."""
     data = os.read(fd, CHUNK)
     state = hashlib.sha256(data)
     count = len(data)
-    while data := os.read(fd, CHUNK):
+    while count <= expected and (data := os.read(fd, CHUNK)):
         state.update(data)
         count += len(data)
     return state.digest(), count
 
 
-def _large(fd: int, advance: Callable[[int], object]) -> tuple[bytes, int]:
+def _large(fd: int, expected: int, advance: Callable[[int], object]) -> tuple[bytes, int]:
+    """Hash to the end, or to where a file that somebody appends to has shown itself."""
     state = hashlib.sha256()
     buffer = memoryview(bytearray(CHUNK))
     count = 0
     with open(fd, "rb", buffering=0, closefd=False) as file:
-        while size := file.readinto(buffer):
+        while count <= expected and (size := file.readinto(buffer)):
             state.update(buffer[:size])
             advance(size)
             count += size

@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 from secureml._progress import progress
 from secureml.errors import DigestMismatchError, FormatError, UnexpectedFileError
-from secureml.hashing.files import open_regular
+from secureml.hashing.files import open_regular, unreadable
 from secureml.models.oms import OWN_IGNORED, OmsClaim, covers
 from secureml.wire.manifest import Manifest
 
@@ -47,9 +47,7 @@ class FoundFiles:
     contents: Mapping[str, bytes]
 
 
-def find_files(
-    path: Path, claim: OmsClaim, *, signature: Path | None = None, keep: bool = False
-) -> FoundFiles:
+def find_files(path: Path, claim: OmsClaim, *, signature: Path, keep: bool = False) -> FoundFiles:
     """
     Read the files at *path* that *claim* names, once, and list the others.
 
@@ -149,10 +147,8 @@ def _signed(path: Path, claim: OmsClaim) -> dict[str, bytes]:
     }
 
 
-def _inside(signature: Path | None, root: Path) -> str | None:
+def _inside(signature: Path, root: Path) -> str | None:
     """Return the signature's name inside *root*; by its path, so that a hard link is not it."""
-    if signature is None:
-        return None
     place, real = signature.parent.resolve() / signature.name, root.resolve()
     return place.relative_to(real).as_posix() if place.is_relative_to(real) else None
 
@@ -173,8 +169,11 @@ def _walk(path: Path) -> Iterator[tuple[str, Path]]:
     pending = [("", path)]
     while pending:
         prefix, folder = pending.pop()
-        with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda entry: entry.name)
+        try:
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            raise unreadable(str(folder), error) from error
         for entry in entries:
             name = f"{prefix}{entry.name}"
             if entry.is_symlink():
@@ -191,19 +190,21 @@ def _read(path: Path, hash_type: str, *, keep: bool) -> tuple[bytes, bytes, byte
     """Return SHA-256, the digest of *hash_type*, the bytes if kept, and their number."""
     sha256 = hashlib.sha256()
     own = sha256 if hash_type == "sha256" else hashlib.blake2b()
-    kept = bytearray()
+    kept = b""
     size = 0
-    with open(open_regular(path), "rb", buffering=0) as file:  # noqa: PTH123  a descriptor
-        buffer = memoryview(bytearray(_CHUNK))
-        while count := file.readinto(buffer):
-            part = buffer[:count]
-            size += count
-            sha256.update(part)
-            if own is not sha256:
-                own.update(part)
+    try:
+        with open(open_regular(path), "rb", buffering=0) as file:  # noqa: PTH123  a descriptor
+            buffer = memoryview(bytearray(0 if keep else _CHUNK))
             if keep:
-                kept += part
-    return sha256.digest(), own.digest(), bytes(kept), size
+                kept = file.readall()
+            while part := kept[size:] if keep else buffer[: file.readinto(buffer) or 0]:
+                size += len(part)
+                sha256.update(part)
+                if own is not sha256:
+                    own.update(part)
+    except OSError as error:
+        raise unreadable(str(path), error) from error
+    return sha256.digest(), own.digest(), kept, size
 
 
 def _special(name: str, what: str) -> UnexpectedFileError:

@@ -10,7 +10,8 @@ Source: OpenSSF Model Signing v1.0; Sigstore bundle v0.3; DSSE v1.
 import os
 from pathlib import Path
 
-from secureml.errors import FormatError
+from secureml.errors import FormatError, SecureMLError
+from secureml.hashing.files import open_regular
 from secureml.hashing.tree import manifest as tree_manifest
 from secureml.keys import Signer, Verifier
 from secureml.models._write import write_beside
@@ -101,12 +102,13 @@ def read_signature(
     """
     place = default_signature(path) if signature is None else Path(signature)
     try:
-        with place.open("rb") as file:
+        # Where a signature lies the caller says, so a link to it is followed; a FIFO never is.
+        with open(open_regular(place, follow_symlinks=True), "rb") as file:  # noqa: PTH123  a descriptor
             data = file.read(MAX_BUNDLE + 1)
-    except OSError as error:
+    except (OSError, SecureMLError) as error:
         raise FormatError(
             f"there is no model signature to read at {str(place)!r}",
-            why=error.strerror or type(error).__name__,
+            why=error.why if isinstance(error, SecureMLError) else str(error),
             fix="sign the model with sign_model, or say where its signature lies: signature=…",
         ) from error
     return Bundle.decode(data)

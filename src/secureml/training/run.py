@@ -14,7 +14,7 @@ bytes is the claim of whoever signs.
 import os
 import secrets
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -42,7 +42,7 @@ from secureml.wire.dsse import Envelope
 from secureml.wire.manifest import Manifest
 from secureml.wire.statement import Statement
 
-__all__ = ["Recorded", "TrainingRun"]
+__all__ = ["Recorded", "Saver", "TrainingRun"]
 
 BESIDE = ("claims.jsonl", "model.sig")
 """Files in an output directory that are about the output, and no part of it."""
@@ -50,6 +50,16 @@ BESIDE = ("claims.jsonl", "model.sig")
 _SEED_BITS = 32
 _LONGEST_NAME = 200
 _LONGEST_ERROR = 200
+
+
+class Saver(Protocol):
+    """**Protocol.** Saves a value into a directory, as `secureml.models.save` does."""
+
+    def __call__(
+        self, value: object, directory: Path, /, *, allow_types: Collection[str]
+    ) -> Manifest:
+        """Save *value*, and return the manifest of what was written."""
+        ...
 
 
 class Recorded(Protocol):
@@ -98,7 +108,7 @@ class TrainingRun:
         *,
         inputs: Sequence[SubjectLike],
         record: Callable[[Statement], Recorded],
-        save: Callable[[object, Path], Manifest],
+        save: Saver,
         decisions: Decisions | Callable[[Sequence[SubjectLike]], Decisions] = (),
         seed: int | None = None,
         parameters: Mapping[str, object] | None = None,
@@ -153,12 +163,24 @@ class TrainingRun:
         """The provenance that was signed, once the run is done."""
         return self._provenance
 
-    def save(self, value: object, directory: str | os.PathLike[str]) -> Manifest:
+    def save(
+        self,
+        value: object,
+        directory: str | os.PathLike[str],
+        *,
+        allow_types: Collection[str] = (),
+    ) -> Manifest:
         """
         Save *value* into *directory* as an output of this run.
 
         What may be saved, and in which format, `secureml.models.save` says.
         Saving into the same directory again replaces the output.
+
+        Args:
+            value: An estimator, a torch module or state dict, or a dict of arrays.
+            directory: The model's directory.
+            allow_types: Types beyond the fixed list that the value may be made
+                of; who loads it must allow them too.
 
         Raises:
             RuntimeError: The run is not open.
@@ -167,7 +189,7 @@ class TrainingRun:
                 has its name.
         """
         path = self._output_path(directory)
-        manifest = self._saver(value, path)
+        manifest = self._saver(value, path, allow_types=allow_types)
         self._outputs[path.name] = (path, manifest)
         return manifest
 
@@ -245,7 +267,12 @@ class TrainingRun:
                     why=f"{problem.what}: {problem.why}",
                     fix="write everything before run.save(…) or run.add_output(…); train again",
                 ) from problem
-        self._provenance = self._record(self._finish().statement())
+        try:
+            said = self._finish()
+        except Exception as problem:
+            self._fail("exception", type(problem).__name__)
+            raise
+        self._provenance = self._record(said.statement())
         self._state = "done"
         if self._publish is not None:
             self._publish()

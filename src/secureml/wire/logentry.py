@@ -133,7 +133,7 @@ class LogEntry:
             required=("at", "type", "v"),
             optional=("envelope", "blob"),
         )
-        if (top["type"], top["v"]) != (_TYPE, _VERSION) or top["v"] is True:
+        if (top["type"], top["v"]) != (_TYPE, _VERSION):
             raise malformed(
                 _WHAT, f"it is not of type {_TYPE!r} version 1", "use a newer secureml to read it"
             )

@@ -161,14 +161,14 @@ def decode_bundle(data: bytes, width: int) -> list[bytes]:
         raise ValueError(msg)
     entries = []
     position = 0
-    for number in range(width):
+    for _ in range(width):
         start = position + 2
         position = start + int.from_bytes(data[position:start], "big")
-        if start > len(data) or position > len(data):
-            raise malformed(_BUNDLE, f"it ends within entry {number} of {width}")
         entries.append(data[start:position])
     if position != len(data):
-        raise malformed(_BUNDLE, f"{len(data) - position} bytes are left after {width} entries")
+        raise malformed(
+            _BUNDLE, f"it has {len(data)} bytes, and its {width} entries end at {position}"
+        )
     return entries
 
 

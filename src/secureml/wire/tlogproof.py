@@ -96,12 +96,10 @@ class TlogProof:
                 proof = proof.decode()
             except UnicodeDecodeError as error:
                 raise malformed(what, f"byte {error.start} is not valid UTF-8") from None
-        head, blank, checkpoint = proof.partition("\n\n")
+        head, _, checkpoint = proof.partition("\n\n")
         first, *lines = head.split("\n")
         if first != _HEADER:
             raise malformed(what, f"its first line is not {_HEADER}")
-        if not blank:
-            raise malformed(what, "no empty line stands before the checkpoint")
         extra = None
         if lines and lines[0].startswith("extra "):
             extra = b64decode(lines.pop(0).removeprefix("extra "))

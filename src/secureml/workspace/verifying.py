@@ -300,6 +300,12 @@ class _Book:
         audit.check_details(self.records, self.layout.details, open_end=not self.sealed)
 
     def _verify_log(self, directory: Path, role: str, notes: Sequence[str]) -> VerifiedLog:
+        if not (directory / "checkpoint").exists():
+            raise UnexpectedFileError(
+                f"{directory.name}/checkpoint is missing from {str(self.layout.root)!r}",
+                why="a log is what its signed checkpoint says it is; without one it is nothing",
+                fix="restore it from a copy",
+            )
         mine = [note for note in notes if _origin(note) == _first_line(directory)]
         log = verify_log(directory, trust=self.trust, role=role, remembered=mine)
         self.logs.append(log)

@@ -1,3 +1,4 @@
+# ruff: noqa: ANN401, ARG001  fixtures and hostile values are of any type, and some are not read
 """A caller finds the records of its own calls, and only those."""
 
 import asyncio
@@ -26,7 +27,7 @@ def test_collect_gathers_the_calls_of_a_context(bench: Any, audited: Any) -> Non
 
     assert [first, second] == [record.id for record in records]
     assert [second] == [record.id for record in inner]
-    assert ("act", "ok", None) == (records[0].action, records[0].outcome, records[0].model)
+    assert (records[0].action, records[0].outcome, records[0].model) == ("act", "ok", None)
     leaf = bench.leaves()[records[0].index]
     assert first == audit.Record.decode(leaf).id
     assert "audit record of act" in records[0]._repr_html_()
@@ -42,10 +43,10 @@ def test_a_stream_belongs_to_where_it_began(audited: Any) -> None:
     with audit.collect() as records:
         running = stream()
         next(running)
-        assert [] == records
+        assert records == []
     running.close()
 
-    assert ["abandoned"] == [record.outcome for record in records]
+    assert [record.outcome for record in records] == ["abandoned"]
 
 
 def test_other_threads_are_not_seen(audited: Any) -> None:
@@ -60,7 +61,7 @@ def test_other_threads_are_not_seen(audited: Any) -> None:
         thread.start()
         thread.join()
 
-    assert [] == records
+    assert records == []
 
 
 def test_tasks_are_seen(audited: Any) -> None:

@@ -1,3 +1,4 @@
+# ruff: noqa: ANN401  fixtures and hostile values are of any type, and some are not read
 """Every way in which a call of every kind may end leaves exactly one record that says so."""
 
 import asyncio
@@ -152,7 +153,7 @@ def test_a_coroutine_that_is_cancelled(bench: Any, audited: Any) -> None:
 
     asyncio.run(main())
 
-    assert ["cancelled"] == [record.outcome for record in bench.calls()]
+    assert [record.outcome for record in bench.calls()] == ["cancelled"]
 
 
 def test_a_time_limit_inside(bench: Any, audited: Any) -> None:
@@ -166,7 +167,7 @@ def test_a_time_limit_inside(bench: Any, audited: Any) -> None:
     with pytest.raises(TimeoutError):
         asyncio.run(predict())
 
-    assert ["timeout"] == [record.outcome for record in bench.calls()]
+    assert [record.outcome for record in bench.calls()] == ["timeout"]
 
 
 def test_a_time_limit_outside(bench: Any, audited: Any) -> None:
@@ -183,7 +184,7 @@ def test_a_time_limit_outside(bench: Any, audited: Any) -> None:
 
     asyncio.run(main())
 
-    assert ["cancelled"] == [record.outcome for record in bench.calls()]
+    assert [record.outcome for record in bench.calls()] == ["cancelled"]
 
 
 def test_a_time_limit_around_a_stream(bench: Any, audited: Any) -> None:
@@ -196,14 +197,14 @@ def test_a_time_limit_around_a_stream(bench: Any, audited: Any) -> None:
         yield 2
 
     async def main() -> None:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.001):
-                async for _ in predict():
-                    pass
+        async with asyncio.timeout(0.001):
+            async for _ in predict():
+                pass
 
-    asyncio.run(main())
+    with pytest.raises(TimeoutError):
+        asyncio.run(main())
 
-    assert ["cancelled"] == [record.outcome for record in bench.calls()]
+    assert [record.outcome for record in bench.calls()] == ["cancelled"]
 
 
 def test_a_coroutine_that_is_closed(bench: Any, audited: Any) -> None:
@@ -217,7 +218,7 @@ def test_a_coroutine_that_is_closed(bench: Any, audited: Any) -> None:
     coroutine.send(None)
     coroutine.close()
 
-    assert ["abandoned"] == [record.outcome for record in bench.calls()]
+    assert [record.outcome for record in bench.calls()] == ["abandoned"]
 
 
 def test_a_coroutine_that_is_collected(bench: Any, audited: Any) -> None:
@@ -232,7 +233,7 @@ def test_a_coroutine_that_is_collected(bench: Any, audited: Any) -> None:
     del coroutine
     gc.collect()
 
-    assert ["abandoned"] == [record.outcome for record in bench.calls()]
+    assert [record.outcome for record in bench.calls()] == ["abandoned"]
 
 
 class Suspend:
@@ -301,7 +302,7 @@ def test_an_async_generator_that_nobody_finishes(bench: Any, audited: Any, end: 
 
     asyncio.run(main())
 
-    assert ["abandoned"] == [record.outcome for record in bench.calls()]
+    assert [record.outcome for record in bench.calls()] == ["abandoned"]
     assert cleaned == ["up"]
 
 
@@ -324,7 +325,7 @@ def test_an_async_generator_without_a_loop(bench: Any, audited: Any) -> None:
     del stream
     gc.collect()
 
-    assert ["abandoned"] == [record.outcome for record in bench.calls()]
+    assert [record.outcome for record in bench.calls()] == ["abandoned"]
 
 
 def test_what_was_never_started_did_not_run(bench: Any, audited: Any) -> None:
@@ -339,7 +340,7 @@ def test_what_was_never_started_did_not_run(bench: Any, audited: Any) -> None:
     gc.collect()
     audited()(lambda: None)()
 
-    assert ["ok"] == [record.outcome for record in bench.calls()]
+    assert [record.outcome for record in bench.calls()] == ["ok"]
 
 
 def test_the_type_of_an_error_is_recorded(bench: Any, audited: Any) -> None:

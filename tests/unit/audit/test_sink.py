@@ -1,3 +1,4 @@
+# ruff: noqa: ANN401, ARG001  fixtures and hostile values are of any type, and some are not read
 """The audit log keeps what it accepted, in order, whatever happens around it."""
 
 import errno
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 
 from secureml import audit
-from secureml.audit.details import SEGMENT_RECORDS, DetailStore, Sealed
+from secureml.audit._store import SEGMENT_RECORDS, DetailStore
+from secureml.audit.details import Sealed
 from secureml.audit.record import Record
 from secureml.audit.value import encode
 from secureml.errors import FormatError, StoreBusyError, StoreError
@@ -39,7 +41,7 @@ def test_opening_writes_nothing(bench: Any) -> None:
     """Opening and closing without a record leaves no file and no directory."""
     bench.log.close()
 
-    assert [] == list(bench.root.iterdir())
+    assert list(bench.root.iterdir()) == []
 
 
 def test_a_writer_starts_and_ends(bench: Any) -> None:
@@ -50,10 +52,10 @@ def test_a_writer_starts_and_ends(bench: Any) -> None:
 
     records = bench.records()
 
-    assert ["start", "call", "end"] * 2 == [record.type for record in records]
-    assert [0, 1, 2] * 2 == [record.seq for record in records]
-    assert 2 == len({record.writer for record in records})
-    assert {"records": 3} == records[-1].body["end"]
+    assert [record.type for record in records] == ["start", "call", "end"] * 2
+    assert [record.seq for record in records] == [0, 1, 2] * 2
+    assert len({record.writer for record in records}) == 2
+    assert records[-1].body["end"] == {"records": 3}
     assert os.getpid() == records[0].body["start"]["pid"]
 
 
@@ -61,8 +63,8 @@ def test_the_start_is_published_first(bench: Any) -> None:
     """Before a first record is acknowledged, the writer's start is under a checkpoint."""
     bench.log.append(BODY)
 
-    assert 1 == bench.log.log.size
-    assert 1 == bench.log.log.pending
+    assert bench.log.log.size == 1
+    assert bench.log.log.pending == 1
 
 
 def test_what_is_appended_must_be_a_record(bench: Any) -> None:
@@ -74,7 +76,7 @@ def test_what_is_appended_must_be_a_record(bench: Any) -> None:
         bench.log.append({**BODY, "future": "x" * 65_536})
 
     bench.log.append(BODY)
-    assert ["start", "call"] == [record.type for record in bench.records()]
+    assert [record.type for record in bench.records()] == ["start", "call"]
 
 
 def test_records_can_be_read_by_their_id(bench: Any) -> None:
@@ -122,9 +124,9 @@ def test_details_come_in_segments(bench: Any) -> None:
     names = sorted(path.name for path in bench.details.iterdir())
     sizes = [len((bench.details / name).read_bytes().splitlines()) for name in names]
 
-    assert ["000000.jsonl", "000001.jsonl"] == names
-    assert [SEGMENT_RECORDS, 2] == sizes
-    assert ["000000", "000001", "000001"] == [r.segment for r in bench.calls()][-3:]
+    assert names == ["000000.jsonl", "000001.jsonl"]
+    assert sizes == [SEGMENT_RECORDS, 2]
+    assert [r.segment for r in bench.calls()][-3:] == ["000000", "000001", "000001"]
 
 
 def test_modes_let_nobody_else_read(bench: Any) -> None:
@@ -132,15 +134,15 @@ def test_modes_let_nobody_else_read(bench: Any) -> None:
     with_value(bench.log, 1)
     bench.log.pseudonyms.of("alice")
 
-    assert 0o700 == (bench.details.stat().st_mode & 0o777)
-    assert 0o600 == ((bench.details / "000000.jsonl").stat().st_mode & 0o777)
-    assert 0o600 == ((bench.private / "pseudonyms.key").stat().st_mode & 0o777)
+    assert (bench.details.stat().st_mode & 0o777) == 0o700
+    assert ((bench.details / "000000.jsonl").stat().st_mode & 0o777) == 0o600
+    assert ((bench.private / "pseudonyms.key").stat().st_mode & 0o777) == 0o600
 
 
 def crashed(bench: Any) -> audit.AuditLog:
     """Return the log opened anew, as after a crash of its writer."""
     bench.log.log._lock.leave(bench.log.log._writer)  # what the kernel does
-    DetailStore._stores.clear()
+    DetailStore._stores.clear()  # a new process has none
     bench.log = bench.open()
     return bench.log
 
@@ -172,7 +174,7 @@ def test_a_segment_that_nothing_names_is_removed(bench: Any) -> None:
     with_value(crashed(bench), 2)
 
     assert [{"000000"}] == [{r.segment for r in bench.calls()}]
-    assert ["000000.jsonl"] == [path.name for path in bench.details.iterdir()]
+    assert [path.name for path in bench.details.iterdir()] == ["000000.jsonl"]
 
 
 def test_details_of_another_log_are_not_removed(bench: Any) -> None:
@@ -189,7 +191,7 @@ def test_details_of_another_log_are_not_removed(bench: Any) -> None:
     with pytest.raises(StoreError, match="knows nothing of"):
         with_value(bench.log, 3)
 
-    assert 2 == len((bench.details / "000000.jsonl").read_bytes().splitlines())
+    assert len((bench.details / "000000.jsonl").read_bytes().splitlines()) == 2
 
 
 KILLED = """
@@ -235,9 +237,7 @@ def test_a_killed_writer_loses_nothing_it_acknowledged(tmp_path: Path) -> None:
 
     from secureml.evidence.log import Log
 
-    log = Log.open(
-        tmp_path / "audit", private=tmp_path / "private", signer=key, purpose="audit"
-    )
+    log = Log.open(tmp_path / "audit", private=tmp_path / "private", signer=key, purpose="audit")
     with audit.AuditLog(log, details=tmp_path / "details", private=tmp_path / "private") as made:
         made.append(BODY)
     records = audit.check_records(Log.open(tmp_path / "audit").entries())
@@ -262,9 +262,9 @@ def test_a_child_process_is_refused(bench: Any) -> None:
 
     _, status = os.waitpid(child, 0)
 
-    assert 7 == os.waitstatus_to_exitcode(status)
+    assert os.waitstatus_to_exitcode(status) == 7
     bench.log.append(BODY)
-    assert 2 == len(bench.calls())
+    assert len(bench.calls()) == 2
 
 
 class Failing(Files):
@@ -293,8 +293,8 @@ def test_a_refused_leaf_takes_its_line_back(bench: Any) -> None:
     bench.log = bench.open()
     with_value(bench.log, 3)
 
-    assert [1, 3] == [bench.value(r, "row") for r in bench.calls()]
-    assert 2 == len((bench.details / "000000.jsonl").read_bytes().splitlines())
+    assert [bench.value(r, "row") for r in bench.calls()] == [1, 3]
+    assert len((bench.details / "000000.jsonl").read_bytes().splitlines()) == 2
 
 
 def test_full_details_refuse_the_record(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,7 +314,7 @@ def test_full_details_refuse_the_record(bench: Any, monkeypatch: pytest.MonkeyPa
             with_value(bench.log, 2)
     with_value(bench.log, 3)
 
-    assert [1, 3] == [bench.value(r, "row") for r in bench.calls()]
+    assert [bench.value(r, "row") for r in bench.calls()] == [1, 3]
 
 
 def test_an_interrupted_append_begins_a_new_writer(
@@ -334,8 +334,8 @@ def test_an_interrupted_append_begins_a_new_writer(
             with_value(bench.log, 2)
     with_value(bench.log, 3)
 
-    assert [1, 2, 3] == [bench.value(r, "row") for r in bench.calls()]
-    assert 2 == len({r.writer for r in bench.records()})
+    assert [bench.value(r, "row") for r in bench.calls()] == [1, 2, 3]
+    assert len({r.writer for r in bench.records()}) == 2
 
 
 def test_two_objects_share_one_directory(bench: Any) -> None:
@@ -373,8 +373,55 @@ def test_a_record_made_inside_another(bench: Any, monkeypatch: pytest.MonkeyPatc
         patch.setattr(type(bench.log.log), "append", collecting)
         bench.log.append(BODY)
 
-    assert ["ok", "ok", "abandoned", "abandoned"] == [r.outcome for r in bench.calls()]
-    assert [None] == [record.index for record in records]
+    assert [r.outcome for r in bench.calls()] == ["ok", "ok", "abandoned", "abandoned"]
+    assert [record.index for record in records] == [None]
+
+
+def test_a_record_made_while_publishing(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So is one that comes while the log is published, or ended."""
+
+    @audit.audited(bench.log, action="stream")
+    def stream() -> Iterator[int]:
+        yield 1
+
+    running: list[Any] = []
+    real = type(bench.log.log).publish
+
+    def collecting(self: Any) -> str:
+        running.clear()
+        with pytest.raises(LookupError):
+            audit.current()
+        return real(self)
+
+    for publish in (bench.log.publish, bench.log.end, bench.log.publish):
+        running.append(stream())
+        next(running[0])
+        bench.log.append(BODY)
+        with monkeypatch.context() as patch:
+            patch.setattr(type(bench.log.log), "publish", collecting)
+            publish()
+
+    assert [r.outcome for r in bench.calls()] == ["ok", "abandoned"] * 3
+
+
+def test_publishing_inside_a_write_is_no_disturbance(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A publish from inside a write gives the checkpoint there is."""
+    bench.log.append(BODY)
+    real = type(bench.log.log).append
+    notes: list[str] = []
+
+    def publishing(self: Any, entry: bytes, *, sync: bool = True) -> int:
+        notes.append(bench.log.publish())
+        return real(self, entry, sync=sync)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(bench.log.log), "append", publishing)
+        bench.log.append(BODY)
+
+    assert [bench.log.log.checkpoint_note()] == notes
+    assert len(bench.calls()) == 2
 
 
 def test_records_are_published_by_the_next_one(
@@ -387,7 +434,7 @@ def test_records_are_published_by_the_next_one(
     monkeypatch.setattr(time, "monotonic", lambda: now + 2)
     bench.log.append(BODY)
 
-    assert (3, 1) == (bench.log.log.size, bench.log.log.pending)
+    assert (bench.log.log.size, bench.log.log.pending) == (3, 1)
 
 
 def test_durable_records_are_synced(bench: Any) -> None:
@@ -411,7 +458,7 @@ def test_durable_records_are_synced(bench: Any) -> None:
 
     predict(1)
 
-    assert ["value", "leaf"] == order
+    assert order == ["value", "leaf"]
 
 
 def test_a_seal_is_the_last_word(bench: Any) -> None:
@@ -422,10 +469,10 @@ def test_a_seal_is_the_last_word(bench: Any) -> None:
 
     records = audit.check_records(bench.open().log.entries())
 
-    assert ["start", "call", "seal"] == [record.type for record in records]
-    assert {"files": 3} == records[-1].seal
+    assert [record.type for record in records] == ["start", "call", "seal"]
+    assert records[-1].seal == {"files": 3}
     assert records[0].seal is None
-    assert () == audit.survey_records(r.encode() for r in records).unfinished
+    assert audit.survey_records(r.encode() for r in records).unfinished == ()
 
 
 def test_an_ended_log_may_go_on(bench: Any) -> None:
@@ -435,7 +482,7 @@ def test_an_ended_log_may_go_on(bench: Any) -> None:
     bench.log.end()
     bench.log.append(BODY)
 
-    assert ["start", "call", "end", "start", "call"] == [r.type for r in bench.records()]
+    assert [r.type for r in bench.records()] == ["start", "call", "end", "start", "call"]
 
 
 def test_reading_values(bench: Any) -> None:
@@ -445,7 +492,7 @@ def test_reading_values(bench: Any) -> None:
     _, record = bench.log.read(appended.id)
 
     assert {"row"} == bench.log.values(record).keys()
-    assert {} == bench.log.values(bench.calls()[-1])
+    assert bench.log.values(bench.calls()[-1]) == {}
 
 
 def test_a_log_that_is_not_ours_is_refused(bench: Any) -> None:

@@ -1,3 +1,4 @@
+# ruff: noqa: ANN401, ARG001  fixtures and hostile values are of any type, and some are not read
 """Whatever is done to records or details is found, and named with its place."""
 
 import json
@@ -26,7 +27,7 @@ def leaves(bench: Any, audited: Any) -> list[bytes]:
         predict({"a": n}, flag=True)
     bench.log.close()
     found = list(bench.open().log.entries())
-    assert 7 == len(found)
+    assert len(found) == 7
     return found
 
 
@@ -47,8 +48,8 @@ def test_an_untouched_log_has_no_finding(leaves: list[bytes]) -> None:
     """Nothing is said about a log that is as it was written."""
     report = audit.survey_records(leaves)
 
-    assert [] == findings(leaves)
-    assert ({"ok": 5}, (), 7) == (report.outcomes, report.unfinished, len(report.records))
+    assert findings(leaves) == []
+    assert (report.outcomes, report.unfinished, len(report.records)) == ({"ok": 5}, (), 7)
     assert "outcome ok" in report._repr_html_()
 
 
@@ -56,8 +57,8 @@ def test_a_log_that_was_cut_is_unfinished(leaves: list[bytes]) -> None:
     """Without an end a writer was killed, or the tail is gone: that is shown, and no finding."""
     report = audit.survey_records(leaves[:-1])
 
-    assert () == report.findings
-    assert 1 == len(report.unfinished)
+    assert report.findings == ()
+    assert len(report.unfinished) == 1
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ def test_changed_details_are_found(
 ) -> None:
     """A value that was edited, moved, added or removed is a finding."""
     records = audit.check_records(leaves)
-    assert 15 == audit.check_details(records, bench.details).values
+    assert audit.check_details(records, bench.details).values == 15
 
     edit(bench, attack)
 
@@ -179,8 +180,18 @@ def test_a_segment_that_no_record_names(bench: Any, leaves: list[bytes]) -> None
     records = audit.check_records(leaves)
     (bench.details / "000007.jsonl").write_bytes((bench.details / "000000.jsonl").read_bytes())
 
-    assert 5 == len(audit.survey_details(records, bench.details).findings)
-    assert 5 == len(audit.survey_details(records, bench.root / "nowhere").findings)
+    assert len(audit.survey_details(records, bench.details).findings) == 5
+    assert len(audit.survey_details(records, bench.root / "nowhere").findings) == 5
+    with pytest.raises(StoreError, match="cannot read"):
+        audit.survey_details(records, bench.details / "000000.jsonl")
+
+
+def test_a_file_that_is_no_details_file(bench: Any, leaves: list[bytes]) -> None:
+    """Anything else in the directory is a finding."""
+    (bench.details / "notes.txt").touch()
+
+    with pytest.raises(VerificationError, match=r"details/notes\.txt is no details file"):
+        audit.check_details(audit.check_records(leaves), bench.details)
 
 
 def test_some_records_alone(bench: Any, leaves: list[bytes]) -> None:
@@ -188,14 +199,14 @@ def test_some_records_alone(bench: Any, leaves: list[bytes]) -> None:
     records = audit.check_records(leaves)
     edit(bench, other_value)
 
-    assert 3 == audit.check_details([records[1]], bench.details, partial=True).values
+    assert audit.check_details([records[1]], bench.details, partial=True).values == 3
     with pytest.raises(VerificationError, match="'row' was changed"):
         audit.check_details([records[2]], bench.details, partial=True)
     edit(bench, lambda lines: lines[:1])
     with pytest.raises(VerificationError, match="missing"):
         audit.check_details([records[3]], bench.details, partial=True)
     report = audit.check_details([records[0]], bench.details, partial=True)
-    assert (0, 0) == (report.values, report.erased)
+    assert (report.values, report.erased) == (0, 0)
     assert "values that open" in report._repr_html_()
 
 
@@ -209,12 +220,12 @@ def test_an_erasure_explains_a_missing_line(bench: Any, leaves: list[bytes]) -> 
     bench.log.close()
     records = audit.check_records(bench.open().log.entries())
 
-    with pytest.raises(VerificationError, match="were erased, and are there"):
+    with pytest.raises(VerificationError, match=r"were erased, and are there"):
         audit.check_details(records, bench.details)
     edit(bench, lambda lines: lines[:1] + lines[2:])
     report = audit.check_details(records, bench.details)
 
-    assert (12, 3) == (report.values, report.erased)
+    assert (report.values, report.erased) == (12, 3)
     with pytest.raises(LookupError, match="it was erased"):
         audit.open_value(records[2], bench.details, "row")
     assert audit.matching_path(records[2], bench.details, {"a": 1}) is None
@@ -225,10 +236,10 @@ def test_values_are_opened_and_compared(bench: Any, leaves: list[bytes]) -> None
     records = audit.check_records(leaves)
     record = records[3]
 
-    assert {"a": 2} == audit.open_value(record, bench.details, "row")
+    assert audit.open_value(record, bench.details, "row") == {"a": 2}
     assert audit.matches_input(record, bench.details, "row", {"a": 2})
     assert not audit.matches_input(record, bench.details, "row", {"a": 3})
-    assert "row" == audit.matching_path(record, bench.details, {"a": 2})
+    assert audit.matching_path(record, bench.details, {"a": 2}) == "row"
     assert audit.matching_path(record, bench.details, 4.0) is None
     with pytest.raises(LookupError, match="did not capture 'column': it captured 'flag', 'row'"):
         audit.open_value(record, bench.details, "column")
@@ -254,8 +265,8 @@ def test_a_value_that_came_by_way_of_json(bench: Any, audited: Any) -> None:
     (record,) = bench.calls()
 
     given = json.loads('{"row": {"b": [1, 2], "a": 0.5}, "array": [[1.5, 2.5]]}')
-    assert "row" == audit.matching_path(record, bench.details, given["row"])
-    assert "array" == audit.matching_path(record, bench.details, given["array"])
+    assert audit.matching_path(record, bench.details, given["row"]) == "row"
+    assert audit.matching_path(record, bench.details, given["array"]) == "array"
     assert audit.matching_path(record, bench.details, {"a": 0.5, "b": [1, 3]}) is None
 
 
@@ -298,7 +309,7 @@ def test_what_this_version_cannot_check_is_not_counted(bench: Any, leaves: list[
         "in": {"row": place, "flag": {"alg": "later", "digest": "x"}},
     }
 
-    assert {} == Record(record.writer, 1, body).commitments
+    assert Record(record.writer, 1, body).commitments == {}
 
 
 def test_details_that_are_a_link_are_refused(bench: Any, leaves: list[bytes]) -> None:
@@ -324,7 +335,7 @@ def test_a_detail_is_one_line() -> None:
     detail = Detail("019d1c3a-7b1e-7c44-9a53-0d1f4b7e9c21", {"row": Sealed.of(encode(1))})
 
     assert detail == Detail.decode(detail.encode())
-    assert 1 == detail.encode().count(b"\n")
+    assert detail.encode().count(b"\n") == 1
 
 
 def test_a_forged_writer_is_found(leaves: list[bytes]) -> None:

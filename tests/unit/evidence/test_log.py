@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from secureml import keys
 from secureml.errors import (
     ConsistencyError,
+    FormatError,
     KeyRoleError,
     StoreBusyError,
     StoreError,
@@ -24,6 +26,7 @@ from secureml.errors import (
 )
 from secureml.evidence import _lock, _writer
 from secureml.evidence._files import Files
+from secureml.evidence._reader import LogDirectory
 from secureml.evidence.log import Log, WriterLock
 from secureml.wire import tiles
 from secureml.wire.merkle import leaf_hash, root
@@ -81,7 +84,7 @@ class Failing(Memory):
         super().rename(source, target)
 
 
-def new(tmp: Path, files: Files | None = None, **more: object) -> Log:
+def new(tmp: Path, files: Files | None = None, *, purpose: str = "log") -> Log:
     """Open a log to write, made when there is none."""
     return Log.open(
         tmp / "log",
@@ -90,7 +93,7 @@ def new(tmp: Path, files: Files | None = None, **more: object) -> Log:
         signer=SIGNER,
         create=True,
         files=files or Memory(),
-        **more,  # type: ignore[arg-type]  options of the test
+        purpose=purpose,
     )
 
 
@@ -142,7 +145,7 @@ def test_empty_log_has_a_checkpoint(tmp_path: Path, log: Log) -> None:
     note = log.publish()
 
     assert f"{ORIGIN}\n0\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n" in note
-    assert ["checkpoint"] == [path.name for path in (tmp_path / "log").iterdir()]
+    assert [path.name for path in (tmp_path / "log").iterdir()] == ["checkpoint"]
     assert note == log.publish()
 
 
@@ -193,7 +196,7 @@ def test_wrong_entry_sizes(tmp_path: Path, log: Log, size: int) -> None:
 def test_entry_is_bytes(log: Log) -> None:
     """Text is not an entry."""
     with pytest.raises(TypeError, match="an entry is bytes"):
-        log.append("text")  # type: ignore[arg-type]  that is the test
+        log.append("text")  # type: ignore[arg-type]  # that is the test
 
 
 def test_read_only_log_refuses(tmp_path: Path, log: Log) -> None:
@@ -314,7 +317,7 @@ def test_stale_partial_tiles_go(tmp_path: Path, log: Log) -> None:
         log.append(b"x")
         log.publish()
 
-    assert os.listdir(tmp_path / "log/tile/0/000.p") == ["3"]
+    assert [path.name for path in (tmp_path / "log/tile/0/000.p").iterdir()] == ["3"]
 
 
 def test_wal_is_empty_after_publishing(tmp_path: Path, log: Log) -> None:
@@ -407,6 +410,59 @@ def test_a_missing_tile_is_named(tmp_path: Path, log: Log) -> None:
 
     with pytest.raises(UnexpectedFileError, match="tile/entries/000"):
         Log.open(tmp_path / "log").entry(0)
+
+
+def test_a_log_that_moves_too_fast(
+    tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that never catches up says so, and that trying again may help."""
+    log.append(b"x")
+    log.publish()
+    reader = Log.open(tmp_path / "log")
+
+    def hashes(*_: object) -> bytes:
+        log.append(b"y")
+        log.publish()
+        raise FileNotFoundError(errno.ENOENT, "gone", "tile/0/000")
+
+    log.append(b"y")
+    log.publish()
+    monkeypatch.setattr(LogDirectory, "hashes", hashes)
+    with pytest.raises(StoreError, match="changes faster than it can be read") as caught:
+        reader.prove(0)
+    assert caught.value.retryable
+
+
+def test_a_tile_of_another_length(tmp_path: Path, log: Log) -> None:
+    """A tile that is too short is a matter of format."""
+    log.append(b"a")
+    log.append(b"b")
+    log.publish()
+    (tmp_path / "log/tile/0/000.p/2").write_bytes(bytes(32))
+
+    with pytest.raises(FormatError, match="it has another length"):
+        log.prove(0)
+
+
+def test_unreadable_files_are_store_errors(
+    tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the system refuses to read is no statement about the log."""
+    log.append(b"a")
+    log.publish()
+    reader = Log.open(tmp_path / "log")
+
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "read", fail)
+        with pytest.raises(StoreError, match="could not read"):
+            reader.entry(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", fail)
+        with pytest.raises(StoreError, match="could not read"):
+            reader.entry(0)
 
 
 def test_entries_ranges(log: Log) -> None:
@@ -642,10 +698,62 @@ def test_unlockable_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     def fail(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(_lock.fcntl, "flock", fail)
+    monkeypatch.setattr("fcntl.flock", fail)
 
     with pytest.raises(StoreError, match="could not lock"):
         new(tmp_path).append(b"x")
+
+
+def test_the_holder_of_the_lock_is_named(tmp_path: Path, log: Log) -> None:
+    """The error names the process in the lock file, where there is one."""
+    (tmp_path / "private").mkdir()
+    for text, who in ((b"1234\n", "^process 1234 writes"), (b"\xff", "^another process writes")):
+        with (tmp_path / "private/lock").open("wb") as held:
+            held.write(text)
+            held.flush()
+            fcntl.flock(held, fcntl.LOCK_EX)
+            with pytest.raises(StoreBusyError, match=who) as caught:
+                log.append(b"x")
+            assert caught.value.retryable
+
+    assert log.append(b"x") == 0
+
+
+def test_a_lock_that_cannot_be_made(tmp_path: Path) -> None:
+    """A private directory that is a file is an error of the store."""
+    (tmp_path / "private").touch()
+
+    with pytest.raises(StoreError, match="could not open the lock"):
+        new(tmp_path).append(b"x")
+
+
+def test_a_removed_lock_is_taken_again(tmp_path: Path, log: Log) -> None:
+    """A lock file that was removed protects nothing any more; the next writer notices."""
+    log.append(b"x")
+    (tmp_path / "private/lock").unlink()
+    other = new(tmp_path)
+
+    assert other.append(b"y") == 1
+    assert log.append(b"z") == 2
+    (tmp_path / "private/lock").unlink()
+    shutil.rmtree(tmp_path / "private/wal")
+    assert new(tmp_path).append(b"again") == 0
+
+
+def test_objects_of_a_replaced_writer_go_on(tmp_path: Path) -> None:
+    """When the directory was put back from a copy, every object recovers from it."""
+    first, second = new(tmp_path), new(tmp_path)
+    first.append(b"a")
+    second.append(b"b")
+    first.publish()
+    shutil.copytree(tmp_path / "private", tmp_path / "copy")
+    shutil.rmtree(tmp_path / "private")
+    (tmp_path / "copy").rename(tmp_path / "private")
+    third = new(tmp_path)
+
+    assert third.append(b"c") == 2
+    assert first.append(b"d") == 3
+    assert second.publish().splitlines()[1] == "4"
 
 
 # Failures
@@ -801,17 +909,14 @@ def test_another_key_cannot_continue(tmp_path: Path, log: Log) -> None:
     log.close()
     other = keys.generate("ed25519", purposes=frozenset({"log"}))
 
-    def again(**more: object) -> Log:
+    def again(*previous: keys.Verifier) -> Log:
         return Log.open(
-            tmp_path / "log",
-            private=tmp_path / "private",
-            signer=other,
-            **more,  # type: ignore[arg-type]  options of the test
+            tmp_path / "log", private=tmp_path / "private", signer=other, previous=previous
         )
 
     with pytest.raises(UntrustedSignerError, match="not signed by the key"):
         again().append(b"y")
-    with again(previous=[SIGNER.verifier]) as rotated:
+    with again(SIGNER.verifier) as rotated:
         before = rotated.log_id()
         assert rotated.append(b"y") == 1
         rotated.publish()

@@ -81,7 +81,7 @@ def after(tmp: Path) -> tuple[list[bytes], Recovery | None]:
 def test_pending_entries_come_back(crashed: Path) -> None:
     """What was acknowledged is there after a crash."""
     assert (ALL, Recovery(2, 0, ())) == after(crashed)
-    assert (ALL, None) == after(crashed)
+    assert after(crashed) == (ALL, None)
 
 
 def test_a_clean_log_has_nothing_to_recover(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_clean_log_has_nothing_to_recover(tmp_path: Path) -> None:
     with opened(tmp_path) as log:
         log.acquire()
         assert log.recovered is None
-        assert 1 == log.size
+        assert log.size == 1
     assert opened(tmp_path).recovered is None
 
 
@@ -102,9 +102,9 @@ def test_a_crash_before_emptying_is_harmless(crashed: Path) -> None:
     assert (ALL, Recovery(2, 0, ())) == after(crashed)
     wal.write_bytes(frames)
 
-    assert (ALL, None) == after(crashed)
+    assert after(crashed) == (ALL, None)
     with opened(crashed) as log:
-        assert 5 == log.append(b"entry 5")
+        assert log.append(b"entry 5") == 5
 
 
 def test_frames_from_before_the_checkpoint_and_after(crashed: Path) -> None:
@@ -136,13 +136,13 @@ def test_leftovers_of_a_publication_are_removed(crashed: Path) -> None:
     (base / "tile/notes.txt").write_bytes(b"not ours")
     entries, recovery = after(crashed)
 
-    assert ALL == entries
+    assert entries == ALL
     assert recovery is not None
-    assert (
+    assert recovery.removed == (
         "tile/0/000.p/5",
         "tile/entries/000.p/.writing-5",
         "tile/entries/000.p/2",
-    ) == recovery.removed
+    )
     found = {path.relative_to(base).as_posix() for path in base.rglob("*") if path.is_file()}
     expected = {tile.path for tile in tiles.layout(5)}
     assert expected | {"checkpoint", "tile/notes.txt"} == found
@@ -167,7 +167,7 @@ def test_a_crash_before_the_first_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "log/tile/0/000.p/1").write_bytes(bytes(32))
 
     entries, recovery = after(tmp_path)
-    assert [b"entry 0"] == entries
+    assert entries == [b"entry 0"]
     assert Recovery(1, 0, ("tile/0/000.p/1",)) == recovery
 
 
@@ -181,7 +181,7 @@ def test_a_bad_frame_in_the_middle(crashed: Path) -> None:
     data[10] ^= 1
     wal.write_bytes(data)
 
-    with pytest.raises(ConsistencyError, match="write-ahead file .* was damaged"):
+    with pytest.raises(ConsistencyError, match=r"write-ahead file .* was damaged"):
         opened(crashed).append(b"x")
     assert bytes(data) == wal.read_bytes()
 
@@ -199,7 +199,9 @@ def test_a_gap(crashed: Path) -> None:
 def test_frames_that_disagree(crashed: Path, index: int) -> None:
     """A frame below the checkpoint has to be the published entry."""
     wal = crashed / "private/wal/log.wal"
-    parts = [frame.encode(struct.pack(">QQ", n, n) + (b"?" if n == index else ALL[n])) for n in range(5)]
+    parts = [
+        frame.encode(struct.pack(">QQ", n, n) + (b"?" if n == index else ALL[n])) for n in range(5)
+    ]
     wal.write_bytes(b"".join(parts))
 
     with pytest.raises(ConsistencyError, match="disagree"):
@@ -230,7 +232,7 @@ def test_a_lost_checkpoint(crashed: Path) -> None:
     (crashed / "log/checkpoint").unlink()
     (crashed / "private/checkpoints/log").unlink()
 
-    with pytest.raises(ConsistencyError, match="does not account for it|entries are missing"):
+    with pytest.raises(ConsistencyError, match=r"does not account for it|entries are missing"):
         opened(crashed).append(b"x")
     (crashed / "private/wal/log.wal").unlink()
     with pytest.raises(ConsistencyError, match="does not account for it"):
@@ -291,7 +293,11 @@ def test_origin_changes_between_opening_and_appending(crashed: Path) -> None:
     shutil.rmtree(crashed / "log")
     shutil.rmtree(crashed / "private")
     with Log.open(
-        crashed / "log", private=crashed / "private", origin="b.example", signer=SIGNER, create=True
+        crashed / "log",
+        private=crashed / "private",
+        origin="b.example",
+        signer=SIGNER,
+        create=True,
     ) as other:
         other.publish()
 
@@ -322,7 +328,7 @@ def test_a_missing_tile(crashed: Path) -> None:
     """A file that is gone below the checkpoint stops the writer."""
     (crashed / "log/tile/0/000.p/3").unlink()
 
-    with pytest.raises(UnexpectedFileError, match="tile/0/000.p/3"):
+    with pytest.raises(UnexpectedFileError, match=r"tile/0/000.p/3"):
         opened(crashed).append(b"x")
 
 
@@ -336,7 +342,7 @@ def test_a_failed_recovery_holds_no_lock(crashed: Path) -> None:
         log.append(b"x")
     path.write_bytes(good)
 
-    assert 5 == log.append(b"x")
+    assert log.append(b"x") == 5
 
 
 def test_unreadable_directories_are_store_errors(

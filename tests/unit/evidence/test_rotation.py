@@ -150,6 +150,15 @@ def test_both_keys_sign() -> None:
             verify_rotation(replace(ENVELOPE, signatures=tuple(bad)), trust=TRUST, position=at(5))
 
 
+def test_the_second_signature_names_the_new_key() -> None:
+    """A good signature under the name of another key is refused."""
+    by_old, by_new = ENVELOPE.signatures
+    renamed = replace(ENVELOPE, signatures=(by_old, replace(by_new, keyid=by_old.keyid)))
+
+    with pytest.raises(SignatureError, match="not by the new key"):
+        verify_rotation(renamed, trust=TRUST, position=at(5))
+
+
 def test_a_rotation_is_for_one_log() -> None:
     """The same leaf in another log means nothing."""
     with pytest.raises(FormatError, match="another log"):
@@ -157,29 +166,29 @@ def test_a_rotation_is_for_one_log() -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "why"),
     [
-        {"name": 1},
-        {"name": "a\nb"},
-        {"new": OTHER.verifier.pem},
-        {"new": "PEM"},
-        {"new": NEW.verifier.pem.strip()},
-        {"new": OLD.verifier.pem},
-        {"old": OTHER.verifier.fingerprint},
-        {"roles": []},
-        {"roles": ["model", "dataset"]},
-        {"roles": ["dataset", "root"]},
-        {"roles": "dataset"},
-        {"roles": [["dataset"]]},
-        {"extra": 1},
+        ({"name": 1}, "name and new are text"),
+        ({"name": "a\nb"}, "a name is"),
+        ({"new": OTHER.verifier.pem}, "not spelled"),
+        ({"new": "PEM"}, "one block"),
+        ({"new": NEW.verifier.pem.strip()}, "not spelled"),
+        ({"new": OLD.verifier.pem}, "itself"),
+        ({"old": OTHER.verifier.fingerprint}, "another old key"),
+        ({"roles": []}, "roles are"),
+        ({"roles": ["model", "dataset"]}, "not spelled"),
+        ({"roles": ["dataset", "root"]}, "roles are"),
+        ({"roles": "dataset"}, "roles is a list"),
+        ({"roles": [["dataset"]]}, "roles are"),
+        ({"extra": 1}, "has the keys"),
     ],
 )
-def test_another_predicate_is_refused(change: dict[str, object]) -> None:
+def test_another_predicate_is_refused(change: dict[str, object], why: str) -> None:
     """Both keys signed it, and still it has to be the one spelling of a rotation."""
     statement = rotation_statement(OLD.verifier, NEW.verifier, ROLES, name="new", origin=LOG)
     other = replace(statement, predicate={**statement.predicate, **change})  # type: ignore[dict-item]
 
-    with pytest.raises(FormatError):
+    with pytest.raises(FormatError, match=why):
         verify_rotation(signed(other.encode(), OLD, NEW), trust=TRUST, position=at(5))
 
 
@@ -191,8 +200,13 @@ def test_another_statement_is_refused() -> None:
     number = good.encode().replace(b'["dataset","model"]', b"[1.5]")
     spaced = good.encode().replace(b",", b", ")
 
-    for payload in (other.encode(), subject.encode(), number, spaced):
-        with pytest.raises(FormatError):
+    for payload, why in (
+        (other.encode(), "of type"),
+        (subject.encode(), "not spelled"),
+        (number, "roles are"),
+        (spaced, "not spelled"),
+    ):
+        with pytest.raises(FormatError, match=why):
             verify_rotation(signed(payload, OLD, NEW), trust=TRUST, position=at(5))
 
 

@@ -221,10 +221,14 @@ def test_a_bundle_is_evidence(ledger: StatementLog, *, big: bool) -> None:
     trust = Trust.from_toml(
         "version = 1\n\n"
         + identity_block(
-            Identity(name="log", verifier=LOG_KEY.verifier, roles=("log",), origin=ORIGIN)
+            Identity(
+                name="log", verifier=LOG_KEY.verifier, roles=frozenset({"log"}), origin=ORIGIN
+            )
         )
         + "\n"
-        + identity_block(Identity(name="data", verifier=KEY.verifier, roles=("dataset",)))
+        + identity_block(
+            Identity(name="data", verifier=KEY.verifier, roles=frozenset({"dataset"}))
+        )
     )
 
     data = ledger.bundle(3).encode()

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -30,8 +31,9 @@ from secureml.wire.bundle import (
     TlogEntry,
 )
 from secureml.wire.checkpoint import Checkpoint
+from secureml.wire.digest import Digest
 from secureml.wire.dsse import Envelope
-from secureml.wire.logentry import LogEntry
+from secureml.wire.logentry import BlobRef, LogEntry
 from secureml.wire.statement import DATASET, VSA, Statement, Subject
 
 ORIGIN = "secureml.local/a"
@@ -106,6 +108,28 @@ def test_the_entry_holds_this_very_envelope(index: int) -> None:
 
     with pytest.raises(InclusionError, match=f"leaf {index} of {ORIGIN} holds another envelope"):
         verify_bundle(swapped, trust=TRUST, role="dataset")
+
+
+def test_a_blob_of_the_same_length_is_another_envelope() -> None:
+    """A leaf that names a blob names its digest, not only its length."""
+    size = len(ENVELOPES[5].encode())
+    other = next(
+        e for e in iter(lambda: envelope(6, size=70_000), None) if size == len(e.encode())
+    )
+
+    with pytest.raises(InclusionError, match="holds another envelope"):
+        verify_bundle(replace(bundle(5), envelope=other), trust=TRUST, role="dataset")
+
+
+def test_a_blob_of_another_length_is_refused() -> None:
+    """A leaf that states a length states the right one."""
+    data = ENVELOPES[5].encode()
+    leaf = LogEntry(time(0), None, BlobRef(Digest.sha256(data), len(data) + 1)).encode()
+
+    with pytest.raises(InclusionError, match="holds another envelope"):
+        verify_bundle(
+            replace(bundle(5), tlog_entries=(entry(0, [leaf]),)), trust=TRUST, role="dataset"
+        )
 
 
 def test_a_second_signature_over_the_same_statement_is_another_envelope() -> None:
@@ -194,6 +218,16 @@ def test_a_retired_log_key_keeps_its_old_checkpoints() -> None:
         else:
             with pytest.raises(ExpiredError):
                 verify_bundle(bundle(0), trust=trust, role="dataset")
+
+
+def test_the_dates_of_a_log_key_are_judged_at_a_stated_time() -> None:
+    """The checkpoint has no time in it: the caller's counts, or now."""
+    end = datetime(2020, 1, 1, tzinfo=UTC)
+    trust = Trust((ME, replace(ITS_LOG, not_after=end)))
+
+    verify_bundle(bundle(0), trust=trust, role="dataset", at=end)
+    with pytest.raises(ExpiredError):
+        verify_bundle(bundle(0), trust=trust, role="dataset")
 
 
 def test_one_entry_of_ours_is_expected() -> None:

@@ -33,7 +33,9 @@ SIGNER = keys.generate("ed25519", purposes=frozenset({"log"}))
 
 def trusting(signer: keys.Signer, origin: str = ORIGIN) -> Trust:
     """Return a trust that names the log's key, and nothing else."""
-    identity = Identity(name="log", verifier=signer.verifier, roles=("log",), origin=origin)
+    identity = Identity(
+        name="log", verifier=signer.verifier, roles=frozenset({"log"}), origin=origin
+    )
     return Trust.from_toml("version = 1\n\n" + identity_block(identity))
 
 
@@ -138,7 +140,7 @@ def test_a_verified_log_is_not_made_by_hand(tmp_path: Path) -> None:
     found = verify_log(tmp_path / "log", trust=TRUST)
 
     with pytest.raises(TypeError):
-        VerifiedLog()
+        VerifiedLog(object())
     with pytest.raises(TypeError):
         copy.copy(found)
     with pytest.raises(TypeError):
@@ -448,7 +450,10 @@ def test_a_checkpoint_of_another_log_is_refused(tmp_path: Path) -> None:
     ) as other:
         note = other.publish()
     identity = Identity(
-        name="other", verifier=signer.verifier, roles=("log",), origin="log.example/other"
+        name="other",
+        verifier=signer.verifier,
+        roles=frozenset({"log"}),
+        origin="log.example/other",
     )
     trust = Trust.from_toml(TRUST.to_toml() + "\n" + identity_block(identity))
 
@@ -496,6 +501,54 @@ def test_entries_are_not_all_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert numbered(1_100) == list(found.entries) == list(found.entries)
     assert [found.entries[n] for n in (3, 1000, 3)] == [b"entry 3", b"entry 1000", b"entry 3"]
     assert numbered(1_100)[250:260] == found.entries[250:260]
+
+
+def test_a_file_that_goes_while_verifying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full tile that vanishes halfway is named, not a stray error."""
+    write(tmp_path, numbered(600))
+    path = tmp_path / "log/tile/entries/001"
+    original = checklog.rebuild
+
+    def remove_first(*arguments: object, **more: object) -> object:
+        path.unlink()
+        return original(*arguments, **more)  # type: ignore[arg-type]  # passed through
+
+    monkeypatch.setattr(checklog, "rebuild", remove_first)
+    with pytest.raises(UnexpectedFileError, match="tile/entries/001"):
+        verify_log(tmp_path / "log", trust=TRUST)
+
+
+def test_an_unreadable_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory that cannot be listed is no statement about the log."""
+    write(tmp_path, numbered(3))
+
+    def fail(path: object) -> object:
+        raise PermissionError(13, f"no entry: {path}")
+
+    monkeypatch.setattr(os, "scandir", fail)
+    with pytest.raises(StoreError, match="could not list"):
+        verify_log(tmp_path / "log", trust=TRUST)
+
+
+def test_a_writer_that_never_rests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking for a quiet moment ends, whatever the writer does."""
+    write(tmp_path, numbered(3))
+    (tmp_path / "log/.writing-checkpoint").touch()
+    notes = iter(range(10**6))
+    original = checklog.LogDirectory.require
+
+    def moving(directory: checklog.LogDirectory) -> checklog.Sighting:
+        seen = original(directory)
+        return checklog.Sighting(seen.note + "\n" * next(notes), seen.checkpoint)
+
+    def look(*_: object) -> object:
+        error = UnexpectedFileError("a", why="b", fix="c")
+        raise checklog._UnsettledError(error, wait=True)
+
+    monkeypatch.setattr(checklog.LogDirectory, "require", moving)
+    monkeypatch.setattr(checklog, "_look", look)
+    with pytest.raises(UnexpectedFileError):
+        verify_log(tmp_path / "log", trust=TRUST)
 
 
 # Beside a writer

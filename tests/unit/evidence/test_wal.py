@@ -130,6 +130,6 @@ def test_damage_to_published_frames_is_harmless(tmp_path: Path) -> None:
     whole = b"".join(framed(n, b"x") for n in range(3))
     (tmp_path / "wal").write_bytes(b"\0" + whole[1:] if whole[0] else b"\1" + whole[1:])
 
-    assert [] == read_frames(tmp_path / "wal", published=2).entries
+    assert read_frames(tmp_path / "wal", published=2).entries == []
     with pytest.raises(ConsistencyError, match="had been on the disk"):
         read_frames(tmp_path / "wal", published=1)

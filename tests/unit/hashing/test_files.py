@@ -73,7 +73,7 @@ def test_special_files_are_refused_without_waiting(tmp_path: Path) -> None:
 def test_sockets_are_refused() -> None:
     """A socket in the file system is named for what it is."""
     with (
-        tempfile.TemporaryDirectory(dir="/tmp") as short,  # noqa: S108  a socket's path is short
+        tempfile.TemporaryDirectory(dir="/tmp") as short,
         socket.socket(socket.AF_UNIX) as server,
     ):
         server.bind(f"{short}/s")

@@ -1,7 +1,9 @@
 """The OMS statement: what is written to the letter, what is read, what is refused."""
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -243,3 +245,18 @@ def test_subject_without_sha256_is_refused() -> None:
     good = statement()
     with pytest.raises(FormatError, match="model signature"):
         read_oms(Statement((Subject("m", {"sha512": "00"}),), OMS, good.predicate))
+
+
+def test_vector_holds() -> None:
+    """The statement over names that sort differently by bytes, paths and UTF-16 is on file."""
+    path = Path(__file__).parents[3] / "vectors" / "model-signature" / "statement.json"
+    vector = json.loads(path.read_text())
+    files = {name: bytes.fromhex(digest) for name, digest in vector["files"].items()}
+    statement = Statement.decode(vector["expect"].encode())
+
+    assert vector["source"]
+    assert oms_statement(Manifest.of(files.items()), vector["name"]).encode() == (
+        vector["expect"].encode()
+    )
+    assert read_oms(statement).root.hex == vector["root"]
+    assert read_resources(statement).digest.hex == vector["dirHash"]

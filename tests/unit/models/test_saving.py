@@ -110,6 +110,7 @@ def test_other_values_are_refused_with_what_would_do(tmp_path: Path, value: obje
         {"a": np.ones(1), 7: np.ones(1)},
         {"a": np.ones(1), "__metadata__": np.ones(1)},
         {"a": np.array([1j])},
+        {"a": np.ones(1, dtype=np.longdouble)},
     ],
 )
 def test_arrays_that_the_format_cannot_hold_are_refused(

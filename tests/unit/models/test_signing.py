@@ -144,3 +144,21 @@ def test_missing_signature_is_a_format_error(model: Path) -> None:
         read_signature(model)
 
     assert "sign_model" in caught.value.fix
+
+
+def test_fifo_in_place_of_the_signature_is_not_waited_for(model: Path) -> None:
+    """A FIFO where the signature should be is refused at once."""
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("this system has no FIFOs")
+    os.mkfifo(model / "model.sig")
+
+    with pytest.raises(FormatError, match="no model signature"):
+        read_signature(model)
+
+
+def test_signature_behind_a_link_is_read(model: Path, tmp_path: Path, key: KeySigner) -> None:
+    """Where the signature lies the caller says; mounted configuration is often a link."""
+    bundle = sign_model(model, key=key, signature=tmp_path / "m.sig")
+    (tmp_path / "link.sig").symlink_to("m.sig")
+
+    assert read_signature(model, signature=tmp_path / "link.sig") == bundle

@@ -131,7 +131,7 @@ def test_common_estimators_come_back_unasked(estimator: Any) -> None:  # noqa: A
 
 
 def test_no_trusted_type_is_a_door() -> None:
-    """The list holds classes of scikit-learn and numpy, and nothing that calls what it is given."""
+    """The list holds nothing that calls what it is given."""
     doors = ("builtins", "os", "sys", "subprocess", "importlib", "operator", "functools", "pickle")
 
     assert not {name for name in TRUSTED if name.partition(".")[0] in doors}
@@ -296,6 +296,18 @@ def test_garbage_is_a_format_error() -> None:
         load_estimator("model.skops", respelled(lambda s: s.clear(), LogisticRegression()))
 
 
+def test_listed_types_that_do_not_fit_are_a_format_error() -> None:
+    """A file of harmless types that cannot be put together is malformed, not unsafe."""
+
+    def change(schema: dict[str, Any]) -> None:
+        schema["content"]["content"]["C"] = node(
+            "NdArrayNode", "numpy", "ndarray", type="numpy", file="schema.json"
+        )
+
+    with pytest.raises(FormatError, match="not a skops file"):
+        load_estimator("model.skops", respelled(change, LogisticRegression()))
+
+
 def test_bomb_is_refused_before_it_unfolds() -> None:
     """A file that would grow a thousandfold is refused from its directory alone."""
     buffer = io.BytesIO()
@@ -320,8 +332,9 @@ def test_what_skops_cannot_store_is_a_type_error() -> None:
         lambda s: s[1].__setitem__(0, -1),
         lambda s: s[2]["idx_end"].__setitem__(0, 10_000),
         lambda s: s[2]["is_leaf"].__setitem__(-1, 0),
+        lambda s: s.__setitem__(6, 1),
     ],
-    ids=["point", "negative", "node", "leaf"],
+    ids=["point", "negative", "node", "leaf", "count"],
 )
 def test_neighbour_tree_that_points_outside_is_refused(break_it: Callable[[Any], object]) -> None:
     """The trees that find neighbours are checked as well."""

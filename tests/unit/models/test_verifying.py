@@ -17,6 +17,7 @@ from secureml.errors import (
     ExpiredError,
     FormatError,
     SignatureError,
+    StoreError,
     UnexpectedFileError,
     UntrustedSignerError,
 )
@@ -504,3 +505,52 @@ def test_statement_of_model_signing_0_2_is_refused_with_the_reason() -> None:
     bundle = read_signature(HISTORY / "v0.2.0-certificate")
     with pytest.raises(FormatError, match=r"model-signing 0\.2"):
         read_oms(bundle.envelope.statement())
+
+
+def test_what_cannot_be_read_is_a_store_error(
+    model: Path, key: KeySigner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fails is not a model that was altered."""
+    sign_model(model, key=key)
+
+    def fail(_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", fail)
+        with pytest.raises(StoreError):
+            verify_model(model, key=key.verifier)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "open_regular", fail)
+        with pytest.raises(StoreError):
+            verify_model(model, key=key.verifier)
+
+
+def test_fifo_in_the_model_is_refused(model: Path, key: KeySigner) -> None:
+    """A FIFO is refused by name, and not waited for."""
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("this system has no FIFOs")
+    sign_model(model, key=key)
+    os.mkfifo(model / "pipe")
+
+    with pytest.raises(UnexpectedFileError, match="pipe"):
+        verify_model(model, key=key.verifier)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a backslash cannot be in a name there")
+def test_name_that_no_manifest_holds_is_a_format_error(tmp_path: Path, key: KeySigner) -> None:
+    """One file signed as '.' may have any name on disk, but the model needs one that is text."""
+    (tmp_path / "w\\.txt").write_bytes(b"1")
+    digest = hashlib.sha256(b"1").digest()
+    predicate: dict[str, JSON] = {
+        "resources": [{"name": ".", "algorithm": "sha256", "digest": digest.hex()}],
+        "serialization": {"method": "files", "hash_type": "sha256", "allow_symlinks": False},
+    }
+    statement = Statement((Subject("w", oms_root([digest]).as_set()),), OMS, predicate)
+    (tmp_path / "s").mkdir()
+    signed(tmp_path / "s", key, statement)
+
+    with pytest.raises(FormatError, match="cannot be named"):
+        verify_model(
+            tmp_path / "w\\.txt", key=key.verifier, signature=tmp_path / "s" / "model.sig"
+        )

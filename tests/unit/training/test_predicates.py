@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -242,3 +243,20 @@ def test_readers_raise_nothing_else(data: st.DataObject) -> None:
         )
     except FormatError:
         return
+
+
+VECTORS = Path(__file__).parents[3] / "vectors" / "training-run"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("start", START), ("failure", FAILURE), ("provenance", RUN)]
+)
+def test_vectors_hold(name: str, said: RunStart | RunFailure | Provenance) -> None:
+    """The bytes of version 1 are those on file, to write and to read."""
+    vector = json.loads((VECTORS / f"{name}.json").read_text())
+    payload = vector["expect"].encode()
+
+    assert vector["source"]
+    assert said.statement().encode() == payload
+    assert type(said).from_statement(Statement.decode(payload)) == said
+    assert Digest.sha256(payload).hex == vector["sha256"]

@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -100,8 +100,9 @@ def other() -> Data:
     return dataset("other")
 
 
-def write(value: object, path: Path) -> Manifest:
+def write(value: object, path: Path, /, *, allow_types: Collection[str] = ()) -> Manifest:
     """Save text as a model: what `secureml.models.save` does for values."""
+    assert not allow_types
     path.mkdir(parents=True, exist_ok=True)
     (path / "model.txt").write_text(str(value))
     return manifest(path)
@@ -227,7 +228,7 @@ def test_only_what_is_handed_out_inside_is_observed(
 def test_exception_is_recorded_and_passes_on(
     out: Path, ledger: Ledger, start: Start, kind: type[BaseException]
 ) -> None:
-    """A block that raises signs no output, logs the type's name, and raises the very same error."""
+    """A block that raises signs no output, logs the type, and raises the same error."""
     error = kind("patient 4711 has a password: hunter2")
     with pytest.raises(kind) as caught, start() as run:  # noqa: PT012  the block is the subject
         run.save("weights", out)
@@ -271,7 +272,7 @@ def test_start_that_cannot_be_recorded_stops_the_block(ledger: Ledger, start: St
 
 
 def test_no_output_is_a_failure_on_record(ledger: Ledger, start: Start) -> None:
-    """A block that saves nothing leaves a failure and a warning, since there is nothing to sign."""
+    """A block that saves nothing leaves a failure and a warning: there is nothing to sign."""
     with pytest.warns(UserWarning, match="saved no output"), start() as run:
         pass
 
@@ -368,6 +369,35 @@ def test_seed_is_recorded_and_touches_nothing(out: Path, ledger: Ledger, start: 
     assert run.seed == RunStart.from_statement(ledger.statements[0]).seed
     assert len({start().seed for _ in range(8)}) > 1
     np.random.RandomState(run.seed)
+
+
+def test_decisions_that_cannot_be_found_are_a_failure_on_record(
+    out: Path, ledger: Ledger, start: Start
+) -> None:
+    """Whatever goes wrong at the end, the run's outcome is on record."""
+
+    def fail(_: object) -> list[DecisionRef]:
+        raise LookupError("gone")
+
+    with pytest.raises(LookupError), start(decisions=fail) as run:
+        run.save("x", out)
+
+    assert run.state == "failed"
+    assert RunFailure.from_statement(ledger.statements[1]).error == "LookupError"
+
+
+def test_types_are_allowed_by_the_saver(out: Path, start: Start) -> None:
+    """What the caller allows reaches whoever saves."""
+    seen: list[object] = []
+
+    def save(value: object, path: Path, /, *, allow_types: Collection[str]) -> Manifest:
+        seen.extend(allow_types)
+        return write(value, path)
+
+    with start(save=save) as run:
+        run.save("x", out, allow_types=["mine.Type"])
+
+    assert seen == ["mine.Type"]
 
 
 def test_publish_comes_last(out: Path, ledger: Ledger, start: Start) -> None:

@@ -244,6 +244,22 @@ def test_a_changed_consistency_proof_is_refused(old: int, size: int) -> None:
         refused_consistency((extra, *path), old, ROOT[old], size, ROOT[size])
 
 
+def test_a_proof_is_no_longer_than_the_tree_is_high() -> None:
+    """A root that was made to fit a longer path proves nothing."""
+    a, b, junk = MANY[:3]
+    refused_inclusion(0, (a,), b, 1, merkle.node_hash(a, b))
+    path = merkle.consistency_path(3, 7, NODE)
+    old_root, root = (merkle.node_hash(junk, ROOT[size]) for size in (3, 7))
+    refused_consistency((*path, junk), 3, old_root, 7, root)
+
+
+@pytest.mark.parametrize("short", [b"", b"short", bytes(31), bytes(33)])
+def test_a_hash_has_32_bytes(short: bytes) -> None:
+    """A root that was made to fit a hash of another length proves nothing."""
+    refused_inclusion(0, (short,), MANY[0], 2, merkle.node_hash(MANY[0], short))
+    refused_consistency((short,), 1, MANY[0], 2, merkle.node_hash(MANY[0], short))
+
+
 def test_other_sizes_are_refused() -> None:
     """A proof holds for its two sizes only, and never backwards."""
     for old, size in [(3, 7), (4, 8), (6, 8), (5, 13)]:
