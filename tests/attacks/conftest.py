@@ -39,4 +39,3 @@ def row(story: Story) -> Callable[[int], Outcome]:
         return run_attack(number, title, expected, attack, Stage(story, next(_numbers)))
 
     return run
-

@@ -3,7 +3,6 @@
 import json
 from base64 import b64decode
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,8 +17,8 @@ referencing = pytest.importorskip("referencing")
 VECTORS = Path(__file__).parents[2] / "vectors" / "oms"
 
 
-def validator(name: str) -> Any:  # noqa: ANN401  a library without types
-    """Return the validator for the schema *name*, which may refer to the others."""
+def validate(name: str, value: object) -> None:
+    """Hold *value* against the schema *name*, which may refer to the others."""
     schemas = {
         path.name.partition(".")[0]: json.loads(path.read_text())
         for path in (VECTORS / "schemas").glob("*.json")
@@ -27,7 +26,7 @@ def validator(name: str) -> Any:  # noqa: ANN401  a library without types
     registry = referencing.Registry().with_resources(
         (schema["$id"], referencing.Resource.from_contents(schema)) for schema in schemas.values()
     )
-    return jsonschema.Draft202012Validator(schemas[name], registry=registry)
+    jsonschema.Draft202012Validator(schemas[name], registry=registry).validate(value)
 
 
 @pytest.mark.parametrize("scheme", ["ecdsa-p256", "ecdsa-p384", "ecdsa-p521"])
@@ -40,10 +39,10 @@ def test_our_signature_passes_every_schema(tmp_path: Path, scheme: str) -> None:
     bundle = json.loads((tmp_path / "m" / "model.sig").read_bytes())
     statement = json.loads(b64decode(bundle["dsseEnvelope"]["payload"]))
 
-    validator("bundle").validate(bundle)
-    validator("envelope").validate(bundle["dsseEnvelope"])
-    validator("statement").validate(statement)
-    validator("predicate").validate(statement["predicate"])
+    validate("bundle", bundle)
+    validate("envelope", bundle["dsseEnvelope"])
+    validate("statement", statement)
+    validate("predicate", statement["predicate"])
 
 
 @pytest.mark.parametrize("name", ["key", "certificate", "sigstore"])

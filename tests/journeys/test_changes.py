@@ -50,7 +50,9 @@ def test_a_thousand_single_byte_changes_are_found(demo: Path, tmp_path: Path) ->
     assert [] == missed
 
 
-def test_twenty_five_are_found_by_the_command(demo: Path, tmp_path: Path, command: Command) -> None:
+def test_twenty_five_are_found_by_the_command(
+    demo: Path, tmp_path: Path, command: Command
+) -> None:
     """The command refuses them too, with exit code 1 and an error that has a code."""
     root = Path(shutil.copytree(demo, tmp_path / "copy"))
     trust = demo.with_name("secureml-demo.private") / "trust.toml"

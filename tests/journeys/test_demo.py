@@ -13,7 +13,9 @@ def test_the_table_has_sixteen_rows_and_each_is_as_it_must_be(demo: Path) -> Non
     """Each attack ends as the table says, and nothing is marked as wrong."""
     said = (demo.parent / "said.txt").read_text("utf-8")
     table = said[said.index("expected         found") :]
-    rows = re.findall(r"^ +(\d+)  .*?(refused SML\d+|accepted) +(refused SML\d+|accepted)$", table, re.M)
+    rows = re.findall(
+        r"^ +(\d+)  .*?(refused SML\d+|accepted) +(refused SML\d+|accepted)$", table, re.M
+    )
 
     assert list(map(str, range(1, 17))) == [number for number, _, _ in rows]
     assert all(expected == found for _, expected, found in rows)

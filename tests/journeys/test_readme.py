@@ -10,14 +10,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 
-PREPARE = '''
+PREPARE = """
 import pandas, pathlib
 from sklearn.linear_model import LogisticRegression
 frame = pandas.DataFrame({"radius": [1.0, 2.0, 8.0, 9.0] * 20, "label": ["b", "b", "m", "m"] * 20})
 frame.to_parquet("train.parquet")
 def fit(frame):
     return LogisticRegression().fit(frame[["radius"]].to_numpy(), frame["label"])
-'''
+"""
 
 
 def blocks(language: str) -> list[str]:
@@ -70,7 +70,9 @@ def test_it_says_whose_the_other_name_is() -> None:
     assert "`pip install secureml` is **somebody else's project**" in README
 
 
-@pytest.mark.parametrize("target", re.findall(r"\]\(([^)#:]+)\)|^\[.+\]: (docs/\S+)$", README, re.M))
+@pytest.mark.parametrize(
+    "target", re.findall(r"\]\(([^)#:]+)\)|^\[.+\]: (docs/\S+)$", README, re.M)
+)
 def test_its_links_lead_somewhere(target: tuple[str, str]) -> None:
     """Each relative link names a file or a directory of the project."""
     assert (ROOT / (target[0] or target[1])).exists()

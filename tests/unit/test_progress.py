@@ -42,7 +42,9 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     bars = []
 
     class Bar(tqdm.tqdm):  # type: ignore[misc,name-defined]
-        """A bar that is remembered."""
+        """A bar that is remembered, and starts no thread to watch it."""
+
+        monitor_interval = 0
 
         def __init__(self, *args: object, **kwargs: object) -> None:
             super().__init__(*args, **kwargs)

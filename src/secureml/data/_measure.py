@@ -5,7 +5,6 @@ Each batch is brought into its canonical form once; that form is hashed, and
 the same form is handed to every check.
 """
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +20,6 @@ from secureml.hashing.table import TableHasher
 from secureml.wire.manifest import Entry
 
 __all__ = ["Pass", "feed", "registered"]
-
-_LOG = logging.getLogger("secureml.data")
 
 
 class Pass:
@@ -43,6 +40,7 @@ class Pass:
         self._states: dict[int, State] = {}
         self._needs: dict[int, frozenset[str]] = {}
         self._broken: dict[int, str] = {}
+        self._details: dict[int, str] = {}
         for i, check in enumerate(self._checks):
             over = getattr(check, "over", kind)
             if over != kind:
@@ -72,7 +70,7 @@ class Pass:
                 with self._guarded(i):
                     found = self._states[i].finish()
             if i in self._broken:
-                found = not_made(name, self._broken[i])
+                found = not_made(name, self._broken[i], detail=self._details.get(i, ""))
             elif not parts and isinstance(found, Finding) and found.passed:
                 found = not_made(name, "there is no data")
             findings.extend(checked([name], [found]))
@@ -87,10 +85,17 @@ class Pass:
         try:
             yield
         except Exception as error:  # noqa: BLE001  a check is anybody's code
-            # The text of the exception may quote values, and findings are logged for ever.
-            _LOG.debug("check %s could not be made", self._names[i], exc_info=True)
+            # The text may quote values: a preview shows it, a log never has it.
             self._broken.setdefault(i, f"{type(error).__name__} was raised")
+            self._details.setdefault(i, _text_of(error))
             self._states.pop(i, None)
+
+
+def _text_of(error: Exception) -> str:
+    try:
+        return str(error)[:200]
+    except Exception:  # noqa: BLE001  an exception is anybody's code too
+        return ""
 
 
 def feed(stream: Stream, hasher: TableHasher, pass_: Pass | None) -> None:

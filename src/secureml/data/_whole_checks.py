@@ -150,7 +150,7 @@ class _ExtensionsState:
         if not self.files:
             message = "there are no files"
         elif self.failed:
-            message = f"{self.failed} of {self.files} files: not {wanted} (first: {self.first})"
+            message = f"{self.failed} of {self.files} files: not {wanted}"
         else:
             message = f"{self.files} files: {wanted}"
         return Finding(
@@ -158,6 +158,7 @@ class _ExtensionsState:
             passed=bool(self.files) and not self.failed,
             message=message,
             counts={"files": self.files, "failed": self.failed},
+            detail="" if self.first is None else f"first: {self.first}",
         )
 
 
@@ -205,10 +206,7 @@ class _DuplicatesState:
         if not files:
             message = "there are no files"
         elif repeated:
-            message = (
-                f"{repeats} of {files} files repeat another (first: {repeated[0][0]} and "
-                f"{repeated[0][1]})"
-            )
+            message = f"{repeats} of {files} files repeat another"
         else:
             message = f"{files} files, no two with the same bytes"
         return Finding(
@@ -216,4 +214,5 @@ class _DuplicatesState:
             passed=bool(files) and not repeated,
             message=message,
             counts={"files": files, "failed": repeats},
+            detail=f"first: {repeated[0][0]} and {repeated[0][1]}" if repeated else "",
         )

@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 from secureml import hashing
 from secureml._extras import require
 from secureml._html import card
+from secureml._progress import progress
 from secureml.clock import format_time, parse_time
 from secureml.data import _measure, _tables
 from secureml.data.claim import Column, DatasetClaim
@@ -340,7 +341,8 @@ def _read_table(place: Path, claims: dict[str, Any], schema: object) -> Dataset:
     csv: tuple[Column, ...] = ()
     if form == "csv":
         csv = _tables.infer(place) if schema is None else _tables.csv_columns(schema)
-    file = hashing.hash_file(place)
+    with progress(f"hashing {place.name}", total=before[1]) as advance:
+        file = hashing.hash_file(place, progress=advance)
     hasher = _scan(place, form, csv, keep=False)
     table = hasher.finish()
     if not table.columns:
@@ -435,6 +437,7 @@ def _time(value: object) -> str | None:
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
+    """Return inode, size and times: they tell whether a file was written in between."""
     status = path.stat()
     return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 

@@ -130,8 +130,12 @@ class _Held:
                     return
             except OSError:
                 pass
-            # The directory was removed under us; what was locked is gone.
+            # The file was removed under us: what was locked is gone, and whoever
+            # wrote under that lock has to recover before writing on.
             self._close()
+            for found in self._writers.values():
+                if (writer := found()) is not None:
+                    writer.shut()
             self._writers.clear()
         self._fd = self._lock_file()
 

@@ -186,10 +186,11 @@ class Wal:
         """
         Empty the file: all that was in it is published.
 
-        Not synced: were the old frames to come back, they would be found to
-        be published, whatever is written over them.
+        Synced, since a frame written over old ones of the same length would
+        otherwise leave good frames that do not follow each other.
         """
         self._files.truncate(self._fd, 0)
+        self._files.sync(self._fd)
         self._length = 0
 
     def is_at(self, path: Path) -> bool:

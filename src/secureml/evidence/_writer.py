@@ -117,7 +117,7 @@ class Writer:
 
     def shut(self) -> None:
         """Close the write-ahead file; what is in it stays there."""
-        with self._sync_mutex:
+        with self.mutex, self._sync_mutex:
             if self._wal is not None:
                 self._wal.close()
                 self._wal = None
@@ -145,9 +145,16 @@ class Writer:
                 return None
             return self._pending[start - self.published :]
 
-    def alive(self) -> bool:
-        """Return whether this process may still write through it."""
-        return not (self._orphan or self._dead or self._torn) and self._pid == os.getpid()
+    def current(self) -> bool:
+        """Return whether this process writes through it, so that what it holds is the log."""
+        return self._wal is not None and not self._orphan and self._pid == os.getpid()
+
+    def finish(self) -> None:
+        """Publish what is pending, unless a failure left that to the next recovery."""
+        if self.current():
+            with self.mutex:
+                if self.whole() and not self._dead and self._tree.size > self.published:
+                    self.publish()
 
     def whole(self) -> bool:
         """Return whether no earlier call was interrupted halfway."""

@@ -159,7 +159,7 @@ class Log:
     def size(self) -> int:
         """Number of published entries: those under the checkpoint."""
         writer = self._writer
-        if writer is not None and writer.alive():
+        if writer is not None and writer.current():
             return writer.published
         seen = self._directory.sighting()
         return 0 if seen is None else seen.checkpoint.size
@@ -369,7 +369,7 @@ class Log:
     def _some(self, start: int) -> Sequence[bytes]:
         """Return the entries from *start* to the end of its bundle, none at the end of the log."""
         writer = self._writer
-        if writer is not None and writer.alive():
+        if writer is not None and writer.current():
             waiting = writer.pending_from(start)
             if waiting is not None:
                 return waiting
@@ -469,8 +469,7 @@ class Log:
         if writer is None or self._lock is None:
             return
         try:
-            if writer.alive() and writer.size > writer.published:
-                writer.publish()
+            writer.finish()
         finally:
             self._lock.leave(writer)
 

@@ -47,19 +47,23 @@ class Finding:
         check: The check's whole name, `check_name`: its id and its parameters.
         passed: True only when the check was made and holds.
         message: One line for people.  It names columns, counts and row
-            numbers (from 0), never values: it is logged for ever.
+            numbers (from 0), never values or files: it is logged for ever.
         counts: What was counted, by name.
+        detail: What may name a person: a file, the text of an exception.  A
+            preview shows it; it is never logged, and says nothing about
+            whether two findings are equal.
     """
 
     check: str
     passed: bool
     message: str
     counts: Mapping[str, int] = field(default_factory=dict, hash=False)
+    detail: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        texts: tuple[object, ...] = (self.check, self.message, *self.counts)
+        texts: tuple[object, ...] = (self.check, self.message, self.detail, *self.counts)
         if not all(isinstance(text, str) for text in texts):
-            msg = "a finding's check, message and names of counts are text"
+            msg = "a finding's check, message, detail and names of counts are text"
             raise TypeError(msg)
         passed: object = self.passed
         if not isinstance(passed, bool):
@@ -162,9 +166,9 @@ def full_name(check_id: object, params: Mapping[str, JSON]) -> str:
     return f"{check_id} {canonical.encode(dict(params)).decode()}"
 
 
-def not_made(name: str, why: str) -> Finding:
+def not_made(name: str, why: str, *, detail: str = "") -> Finding:
     """Return the finding that the check *name* could not be made, and *why*."""
-    return Finding(name, passed=False, message=f"could not be made: {why}")
+    return Finding(name, passed=False, message=f"could not be made: {why}", detail=detail)
 
 
 def checked(names: Iterable[str], findings: object) -> list[Finding]:
@@ -194,4 +198,4 @@ def _printable(found: Finding) -> Finding:
     counts = {name: count for name, count in found.counts.items() if abs(count) <= 2**53 - 1}
     if message == found.message and counts == found.counts:
         return found
-    return Finding(found.check, found.passed, message, counts)
+    return Finding(found.check, found.passed, message, counts, found.detail)

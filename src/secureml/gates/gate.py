@@ -8,7 +8,7 @@ name is another gate, and a relying party that names the digest sees it.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self, cast
 
 from secureml._html import grid
@@ -171,15 +171,22 @@ class Preview:
     def __str__(self) -> str:
         word = "would pass" if self.would_pass else "would be denied"
         return f"preview of gate {self.gate} on {self.subject}: {word} (never evidence)\n" + table(
-            self.findings
+            self._detailed()
         )
 
     def _repr_html_(self) -> str:
         return findings_html(
             f"preview of gate {self.gate} on {self.subject}",
-            self.findings,
+            self._detailed(),
             note="a preview is logged nowhere and never evidence",
         )
+
+    def _detailed(self) -> list[Finding]:
+        """Return the findings with what a preview may show and a log may not."""
+        return [
+            replace(found, message=f"{found.message} ({found.detail})") if found.detail else found
+            for found in self.findings
+        ]
 
 
 def table(findings: Sequence[Finding]) -> str:

@@ -120,7 +120,12 @@ def join_digest(digests: Mapping[str, str]) -> Digest:
 
 @dataclass(slots=True)
 class _Board:
-    """The evidence, laid out by type; an item that cannot be read is left out by its reader."""
+    """
+    The evidence, laid out by type.
+
+    A statement that was logged twice stands where it was logged first, so that
+    logging it again neither moves it nor hides it.
+    """
 
     signatures: list[Evidence] = field(default_factory=list)
     runs: list[tuple[Evidence, Provenance]] = field(default_factory=list)
@@ -138,11 +143,11 @@ class _Board:
             case st.PROVENANCE:
                 self.runs.append((item, Provenance.from_statement(statement)))
             case st.RUN_START:
-                self.starts[name] = (item, RunStart.from_statement(statement))
+                self.starts.setdefault(name, (item, RunStart.from_statement(statement)))
             case st.GATE_PLAN:
-                self.plans[name] = (item, GatePlan.from_statement(statement))
+                self.plans.setdefault(name, (item, GatePlan.from_statement(statement)))
             case st.TEST_RESULT:
-                self.results[name] = (item, TestResult.from_statement(statement))
+                self.results.setdefault(name, (item, TestResult.from_statement(statement)))
             case st.VSA:
                 self.verdicts.append((item, Verdict.from_statement(statement)))
             case st.DATASET:
@@ -178,32 +183,25 @@ def judge(
     by_name = {rule.name: rule for rule in rules}
     for item in evidence:
         board.add(item)
-    head: tuple[Link, ...] = ()
-    signature: Evidence | None = None
-    if signed:
-        signature = _find_signature(model, board.signatures)
-        if signature is None:
-            missing = _broken(
-                "model signature",
-                name or "?",
-                "no signature among the evidence is about exactly these files",
-                model,
-            )
-            return Chain(model=name or "", digest=model, links=(missing,))
-        head = (
-            Link(
-                name="model signature",
-                subject=signature.statement.subject[0].name,
-                digest=str(model),
-                signer=signature.signer.name,
-                index=_index(signature),
-                detail="OMS v1.0, name recomputed from the signed resources",
-            ),
+    signatures = [
+        item for item in board.signatures if read_resources(item.statement).digest == model
+    ]
+    if signed and not signatures:
+        missing = _broken(
+            "model signature",
+            name or "?",
+            "no signature among the evidence is about exactly these files",
+            model,
         )
+        return Chain(model=name or "", digest=model, links=(missing,))
     best: Chain | None = None
     for run, provenance in reversed(board.runs):
-        if not _names(run, model) or (signature and not _before(run, signature)):
+        if not _names(run, model):
             continue
+        signature = next((s for s in signatures if _before(run, s)), None)
+        if signed and signature is None:
+            continue
+        head = () if signature is None else (_signature_link(signature, model),)
         links = (*head, *_judge_run(board, run, provenance, by_name, name, counted))
         chain = Chain(model=provenance.name, digest=model, links=links)
         if chain.ok:
@@ -211,14 +209,24 @@ def judge(
         best = best or chain
     if best is not None:
         return best
+    head = (_signature_link(signatures[0], model),) if signed else ()
     missing = _broken(
-        "training run", name or "?", "no logged run produced exactly these files", model
+        "training run",
+        name or "?",
+        "no run that was logged before the signature produced exactly these files",
     )
     return Chain(model=name or "", digest=model, links=(*head, missing))
 
 
-def _find_signature(model: Digest, signatures: Sequence[Evidence]) -> Evidence | None:
-    return next((s for s in signatures if read_resources(s.statement).digest == model), None)
+def _signature_link(signature: Evidence, model: Digest) -> Link:
+    return Link(
+        name="model signature",
+        subject=signature.statement.subject[0].name,
+        digest=str(model),
+        signer=signature.signer.name,
+        index=_index(signature),
+        detail="OMS v1.0, name recomputed from the signed resources",
+    )
 
 
 def _judge_run(

@@ -194,8 +194,7 @@ def _verify(layout: Layout, trust: Trust, checkpoints: Sequence[str]) -> Report:
         book.read_audit(checkpoints)
     # What is inside comes first: its logs name a changed entry, a seal only its file.
     nested = tuple(
-        _verify(Layout.of(inner), book.trust, checkpoints)
-        for inner in find_nested(layout.root)
+        _verify(Layout.of(inner), book.trust, checkpoints) for inner in find_nested(layout.root)
     )
     files = book.check_files()
     return book.report(files, nested, {_origin(note) for note in checkpoints})

@@ -401,10 +401,14 @@ def test_tree_checks(check: Any, entries: Any, passed: bool, find_files: Find) -
 
 
 def test_duplicates_are_named(find_files: Find) -> None:
-    """The message names the first pair."""
+    """In the detail, which is never logged: a file's name may name a person."""
     found = find_files(c.no_duplicate_files(), [entry("c", 1), entry("b"), entry("a", 1)])
 
-    assert found.message == "1 of 3 files repeat another (first: a and c)"
+    assert found.message == "1 of 3 files repeat another"
+    assert found.detail == "first: a and c"
+    found = find_files(c.extensions([".png"]), [entry("c.jpg"), entry("b.jpg"), entry("a.png")])
+    assert found.message == "2 of 3 files: not .png"
+    assert found.detail == "first: b.jpg"
 
 
 # --- what a caller can get wrong ---------------------------------------------------------------

@@ -21,8 +21,12 @@ from secureml.errors import (
     StoreError,
     UnexpectedFileError,
 )
+from secureml.evidence.attest import attest
 from secureml.evidence.observe import observing
+from secureml.evidence.trust import Identity, Trust
+from secureml.evidence.verify import verify
 from secureml.hashing import hash_file, manifest, table_digest
+from secureml.keys import generate
 from secureml.wire.statement import DATASET, Statement
 
 CLAIMS = {"source": "a study", "licence": "CC0-1.0"}
@@ -508,6 +512,22 @@ def test_a_handle_shows_itself(train: Dataset) -> None:
     assert train != "train"
 
 
+def test_a_handle_takes_evidence_about_its_own_data_only(train: Dataset, images: Dataset) -> None:
+    """The evidence is kept, and does not leave the process."""
+    signer = generate()
+    trust = Trust(
+        identities=(Identity(name="me", verifier=signer.verifier, roles=frozenset({"dataset"})),)
+    )
+    evidence = verify(attest(train.statement(), signer), trust=trust, role="dataset")
+
+    handle = train.with_evidence(evidence)
+    assert handle.evidence is evidence
+    assert handle == train
+    assert pickle.loads(pickle.dumps(handle)).evidence is None  # noqa: S301  our own bytes
+    with pytest.raises(DigestMismatchError, match="not about 'images'"):
+        images.with_evidence(evidence)
+
+
 def test_the_schema_of_the_data_is_bound_by_the_digest(train: Dataset, table: pa.Table) -> None:
     """An integer column that became a float column is other data."""
     pq.write_table(table.set_column(0, "id", table["id"].cast(pa.float64())), train.path)
@@ -524,7 +544,7 @@ def test_a_file_that_changes_while_it_is_registered_is_refused(
     pq.write_table(table, path)
     real = hash_file
 
-    def slow(place: Path) -> Any:
+    def slow(place: Path, **_: Any) -> Any:
         found = real(place)
         pq.write_table(table.slice(1), path)
         return found

@@ -61,8 +61,25 @@ def test_a_broken_check_does_not_stop_the_others(
     assert [f.passed for f in found] == [True, False, True]
     assert found[1].check == check_name(Broken(where))
     assert "Jane" not in found[1].message
+    assert ("Jane" in found[1].detail) is (where in {"start", "update", "finish"})
     found = images.measure([Broken(where), checks.file_count(2)])
     assert [f.passed for f in found] == [False, True]
+
+
+def test_an_exception_without_a_text_is_an_exception(train: Dataset) -> None:
+    """Even one whose own text raises."""
+
+    class Mute(Exception):  # noqa: N818  its name is not the point
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    class Raising(Broken):
+        def start(self) -> Broken:
+            raise Mute
+
+    found = train.measure([Raising("")])[0]
+    assert not found.passed
+    assert found.message == "could not be made: Mute was raised"
 
 
 def test_a_check_of_anybody_is_measured(train: Dataset) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from secureml.gates import Gate
+from secureml.gates import Gate, Preview
 from secureml.wire import canonical
 from secureml.wire.digest import Digest
 
@@ -129,6 +129,11 @@ def test_a_preview_measures_and_logs_nothing(even: Any, numbers: Any) -> None:
     assert "1 of 1 odd" in str(bad)
     assert "never evidence" in bad._repr_html_()
     assert not gate.preview(numbers(())).would_pass
+
+
+def test_a_preview_of_nothing_would_not_pass() -> None:
+    """No findings are no yes."""
+    assert not Preview("g@1", "train", ()).would_pass
 
 
 @pytest.mark.parametrize("subject", [None, "train.parquet", [1, 2], object()])

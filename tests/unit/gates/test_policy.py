@@ -59,6 +59,13 @@ def test_everything_else_denies(evidence: list[object], reason: str) -> None:
     assert reason in decision.reasons[0]
 
 
+def test_a_failed_finding_takes_no_passing_one_back() -> None:
+    """In whatever order they come: more evidence never turns a yes into a no."""
+    good, bad = measured(), measured(passed=False)
+    for some in ([good, bad], [bad, good], [good, bad, bad]):
+        assert decide(POLICY, some, at=AT).allowed
+
+
 def test_a_finding_is_valid_until_it_expires() -> None:
     """A negative is a positive that expires."""
     assert decide(POLICY, [measured(expires=AT + timedelta(seconds=1))], at=AT).allowed

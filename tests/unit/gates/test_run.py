@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 
 from secureml.errors import ChainError, DigestMismatchError, FormatError, GateDeniedError
-from secureml.gates import Gate, GatePlan, TestResult, Verdict, confirm, count_attempts, run
+from secureml.gates import (
+    Finding,
+    Gate,
+    GatePlan,
+    TestResult,
+    Verdict,
+    confirm,
+    count_attempts,
+    run,
+)
 from secureml.wire.digest import Digest
 from secureml.wire.statement import GATE_PLAN, TEST_RESULT, VSA, Statement, Subject
 
@@ -143,6 +152,30 @@ def test_a_subject_that_returns_nothing_is_denied(
     confirm(*ledger.statements)
 
 
+def test_details_are_shown_in_a_preview_and_never_logged(
+    ledger: Any, numbers: Any, even: Any, tick: Any
+) -> None:
+    """What may name a person stays on the screen."""
+
+    class Telling(numbers):  # type: ignore[misc]
+        def measure(self, checks: Any, /) -> Any:
+            found = super().measure(checks)[0]
+            return [replace(found, detail="jane-roe.png")]
+
+    gate = Gate("g@1", [even()])
+    subject = Telling((1,))
+    preview = gate.preview(subject)
+    assert "(jane-roe.png)" in str(preview)
+    assert "(jane-roe.png)" in preview._repr_html_()
+
+    result = ask(ledger, subject, gate, tick)
+    with pytest.raises(GateDeniedError) as caught:
+        result.enforce()
+    shown = [str(result), result._repr_html_(), str(caught.value)]
+    logged = [statement.encode().decode() for statement in ledger.statements]
+    assert not any("jane" in text for text in shown + logged)
+
+
 @pytest.mark.parametrize("gate", [None, "g@1", {"name": "g@1"}])
 def test_only_a_gate_can_be_run(gate: Any, ledger: Any, numbers: Any) -> None:
     """A wrong type is found before anything is logged."""
@@ -182,33 +215,52 @@ def test_statements_of_different_runs_do_not_confirm(
     confirm(*s[3:6])
 
 
-def test_a_decision_that_contradicts_its_findings_does_not_confirm(
+OTHER = Digest.sha256(b"another")
+
+
+@pytest.mark.parametrize(
+    ("which", "changes", "why"),
+    [
+        ("verdict", {"plan": OTHER}, "another plan"),
+        ("result", {"plan": OTHER}, "another plan"),
+        ("verdict", {"result": OTHER}, "another result"),
+        ("verdict", {"gate_digest": OTHER}, "different gates"),
+        ("result", {"gate_digest": OTHER}, "different gates"),
+        ("verdict", {"gate": "h@1"}, "different gates"),
+        ("result", {"gate": "h@1"}, "different gates"),
+        ("verdict", {"subject": Subject("numbers", OTHER.as_set())}, "different data"),
+        ("result", {"subject": Subject("numbers", OTHER.as_set())}, "different data"),
+        ("result", {"subject": Subject("numbers", {"sha256": "00" * 32})}, "different data"),
+        ("result", {"findings": (Finding("odd@1 {}", passed=True, message=""),)}, "planned"),
+        ("verdict", {"passed": False, "reasons": ("no",)}, "not what the findings say"),
+        ("verdict", {"at": "2020-01-01T00:00:00.000000Z"}, "older than the plan"),
+    ],
+)
+def test_statements_that_differ_in_one_thing_do_not_confirm(
+    ledger: Any, numbers: Any, even: Any, tick: Any, which: str, changes: Any, why: str
+) -> None:
+    """Plan, findings and decision name each other, one gate and one dataset, and agree."""
+    ask(ledger, numbers(), Gate("g@1", [even()]), tick)
+    plan, result, verdict = ledger.statements
+    if which == "result":
+        result = replace(TestResult.from_statement(result), **changes).statement()
+        changes = {"result": Digest.sha256(result.encode())}
+    verdict = replace(Verdict.from_statement(verdict), **changes).statement()
+
+    with pytest.raises(ChainError, match=why):
+        confirm(plan, result, verdict)
+
+
+def test_a_signer_cannot_pass_over_failed_findings(
     ledger: Any, numbers: Any, even: Any, tick: Any
 ) -> None:
-    """A signer cannot say PASSED over findings that failed."""
+    """PASSED is refused where the findings failed."""
     ask(ledger, numbers((1,)), Gate("g@1", [even()]), tick)
     plan, result, verdict = ledger.statements
     lie = replace(Verdict.from_statement(verdict), passed=True, reasons=()).statement()
 
-    with pytest.raises(ChainError, match="does not hold"):
+    with pytest.raises(ChainError, match="not what the findings say"):
         confirm(plan, result, lie)
-    fewer = TestResult.from_statement(result)
-    other = replace(fewer, findings=(replace(fewer.findings[0], check="odd@1 {}"),)).statement()
-    told = replace(Verdict.from_statement(verdict), result=Digest.sha256(other.encode()))
-    with pytest.raises(ChainError, match="does not hold"):
-        confirm(plan, other, told.statement())
-
-
-def test_a_decision_older_than_its_plan_does_not_confirm(
-    ledger: Any, numbers: Any, even: Any, tick: Any
-) -> None:
-    """Times must agree with the order."""
-    ask(ledger, numbers(), Gate("g@1", [even()]), tick)
-    plan, result, verdict = ledger.statements
-    old = replace(Verdict.from_statement(verdict), at="2020-01-01T00:00:00.000000Z")
-
-    with pytest.raises(ChainError, match="does not hold"):
-        confirm(plan, result, old.statement())
 
 
 def test_confirm_reads_strictly(ledger: Any, numbers: Any, even: Any, tick: Any) -> None:

@@ -143,8 +143,10 @@ def header(text: str) -> bytes:
         '{"__metadata__":{"secureml":"7"}}',
         '{"__metadata__":{"secureml":"{ }"}}',
         '{"__metadata__":{"secureml":"{\\"aliases\\":{\\"a\\":\\"gone\\"}}"}}',
-        '{"__metadata__":{"secureml":"{\\"aliases\\":{\\"a\\":\\"a\\"}}"},'
-        '"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}',
+        (
+            '{"__metadata__":{"secureml":"{\\"aliases\\":{\\"a\\":\\"a\\"}}"},'
+            '"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}'
+        ),
     ],
 )
 def test_bad_metadata_is_a_format_error(text: str) -> None:

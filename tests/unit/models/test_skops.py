@@ -112,16 +112,19 @@ ESTIMATORS: list[Any] = [
 ]
 
 
-def data() -> Any:  # noqa: ANN401  an array
+def data() -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return the rows, the last column with four classes."""
     rows = X.copy()
     rows[:, 3] = np.digitize(rows[:, 3], [0.3, 0.7, 1.2])
     return rows
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: type(e).__name__)
-def test_common_estimators_come_back_unasked(estimator: Any) -> None:  # noqa: ANN401  any one
+@pytest.mark.parametrize(
+    "place", range(len(ESTIMATORS)), ids=lambda i: f"{type(ESTIMATORS[i]).__name__}-{i}"
+)
+def test_common_estimators_come_back_unasked(place: int) -> None:
     """Estimators that people use are saved and loaded unasked, and predict alike."""
+    estimator = ESTIMATORS[place]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         estimator.fit(data(), Y)
