@@ -21,6 +21,7 @@ EXTRAS = {
     "skops": "skops",
     "sklearn": "demo",
     "numpy": "safetensors",
+    "torch": "torch",
 }
 """Import name → the extra of secureml-sdk that installs it."""
 

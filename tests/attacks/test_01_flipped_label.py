@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow
+import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
@@ -28,7 +28,7 @@ def flip_label(path: Path) -> None:
     place = table.schema.get_field_index("diagnosis")
     labels = table["diagnosis"].to_pylist()
     labels[0] = "benign" if labels[0] == "malignant" else "malignant"
-    parquet.write_table(table.set_column(place, "diagnosis", pyarrow.array(labels)), path)
+    parquet.write_table(table.set_column(place, "diagnosis", pa.array(labels)), path)
 
 
 def test_a_run_that_reads_it_is_logged_as_failed(stage: Stage) -> None:

@@ -14,7 +14,7 @@ def test_the_table_has_sixteen_rows_and_each_is_as_it_must_be(demo: Path) -> Non
     said = (demo.parent / "said.txt").read_text("utf-8")
     table = said[said.index("expected         found") :]
     rows = re.findall(
-        r"^ +(\d+)  .*?(refused SML\d+|accepted) +(refused SML\d+|accepted)$", table, re.M
+        r"^ +(\d+)  .*?(refused SML\d+|accepted) +(refused SML\d+|accepted)$", table, re.MULTILINE
     )
 
     assert list(map(str, range(1, 17))) == [number for number, _, _ in rows]
@@ -26,8 +26,8 @@ def test_each_refusal_says_what_why_and_fix(demo: Path) -> None:
     """Each attack shows its end, the reason and, when refused, what to do."""
     said = (demo.parent / "said.txt").read_text("utf-8")
 
-    assert 16 == len(re.findall(r"^      why: .+$", said, re.M))
-    assert 15 == len(re.findall(r"^      fix: .+$", said, re.M))
+    assert 16 == len(re.findall(r"^      why: .+$", said, re.MULTILINE))
+    assert 15 == len(re.findall(r"^      fix: .+$", said, re.MULTILINE))
 
 
 def test_its_three_commands_do_what_it_says(demo: Path, command: Command) -> None:

@@ -22,7 +22,7 @@ def fit(frame):
 
 def blocks(language: str) -> list[str]:
     """Return the README's code blocks in *language*."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.M | re.S)
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
 def test_the_example_runs_and_its_trace_holds(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_it_says_whose_the_other_name_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "target", re.findall(r"\]\(([^)#:]+)\)|^\[.+\]: (docs/\S+)$", README, re.M)
+    "target", re.findall(r"\]\(([^)#:]+)\)|^\[.+\]: (docs/\S+)$", README, re.MULTILINE)
 )
 def test_its_links_lead_somewhere(target: tuple[str, str]) -> None:
     """Each relative link names a file or a directory of the project."""

@@ -22,7 +22,6 @@ from typing import Any, TypeAlias
 from secureml import hashing
 from secureml._extras import require
 from secureml._html import card
-from secureml._progress import progress
 from secureml.clock import format_time, parse_time
 from secureml.data import _measure, _tables
 from secureml.data.claim import Column, DatasetClaim
@@ -341,8 +340,7 @@ def _read_table(place: Path, claims: dict[str, Any], schema: object) -> Dataset:
     csv: tuple[Column, ...] = ()
     if form == "csv":
         csv = _tables.infer(place) if schema is None else _tables.csv_columns(schema)
-    with progress(f"hashing {place.name}", total=before[1]) as advance:
-        file = hashing.hash_file(place, progress=advance)
+    file = hashing.hash_file(place)
     hasher = _scan(place, form, csv, keep=False)
     table = hasher.finish()
     if not table.columns:

@@ -248,7 +248,7 @@ class Workspace:
         return training.TrainingRun(
             name,
             inputs=tuple(inputs),
-            decisions=signing.passing_decisions(self._ledger(), inputs),
+            decisions=lambda known: signing.passing_decisions(self._ledger(), known),
             record=self._record,
             save=models.save,
             publish=self._ledger().publish,
@@ -463,6 +463,7 @@ class Workspace:
         return new.verifier.fingerprint
 
     def _audited_size(self) -> int:
+        self.audit_log.end()
         self.audit_log.publish()
         return self.audit_log.log.size
 
