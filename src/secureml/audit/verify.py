@@ -282,9 +282,9 @@ def survey_details(
     present = () if partial else segments(directory)
     for name in () if partial else strangers(directory):
         tally.findings.append(AuditFinding(f"details/{name[:80]}", "is no details file"))
+    loose: list[AuditFinding] = []
     for segment in sorted(expected.keys() | set(present)):
         named = expected.get(segment, {})
-        loose: list[AuditFinding] = []
         for number, line in enumerate(read_segment(directory, segment), 1):
             if partial and line[7:43].decode("ascii", "replace") not in named:
                 continue
@@ -304,13 +304,13 @@ def survey_details(
             if detail.id in erased:
                 tally.add(found, "its details were erased, and are there")
             tally.compare(found, detail.values)
-        if not (open_end and segment == max(present, default="")):
-            tally.findings += loose
         for record in named.values():
             if record.id in erased:
                 tally.erased += len(record.commitments)
             else:
                 tally.add(record, "its details are missing, and no erasure is recorded")
+    if not open_end:
+        tally.findings += loose
     return DetailsReport(values=tally.opened, erased=tally.erased, findings=tuple(tally.findings))
 
 

@@ -80,7 +80,7 @@ class _CountState:
         check = self.check
         low, high, unit = check.minimum, check.maximum, check.unit
         limit = f"at least {low}" if high is None else f"{low} to {high}"
-        good = self.count >= max(low, 1) and (high is None or self.count <= high)
+        good = self.count >= low and (high is None or self.count <= high)
         return Finding(
             check_name(check),
             passed=good,

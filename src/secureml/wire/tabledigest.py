@@ -79,7 +79,7 @@ def table_root(rows: int, columns: Sequence[tuple[str, str, bytes]]) -> bytes:
     Raises:
         ValueError: A name holds a lone surrogate.
     """
-    value = {
+    value: canonical.JSON = {
         "columns": [
             {"name": name, "root": root.hex(), "type": type_name}
             for name, type_name, root in columns

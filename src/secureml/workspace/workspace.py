@@ -490,9 +490,7 @@ class Workspace:
                 self._seal()
         finally:
             self._closed = True
-            for log in (self._audit, self._statements):
-                if log is not None:
-                    log.close()
+            self._forget_logs()
             self._lock.release()
 
     def _seal(self) -> None:
