@@ -38,7 +38,8 @@ def format_time(time: datetime) -> str:
     if time.tzinfo is None:
         msg = f"a time needs a time zone, got {time!r}: use datetime.now(timezone.utc)"
         raise ValueError(msg)
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # isoformat writes four digits of a year; strftime leaves that to the platform.
+    return time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def parse_time(text: str) -> datetime:

@@ -87,6 +87,8 @@ def test_every_file_is_guarded(demo: Path, tmp_path: Path, what: str) -> None:
     for number, path in enumerate(files):
         untouched, other = path.read_bytes(), files[(number + 1) % len(files)]
         extra, second = path.with_name("extra"), other.read_bytes()
+        if what == "swap" and untouched == second:
+            continue  # the claims, and the server's copy of them
         match what:
             case "delete":
                 path.unlink()

@@ -167,11 +167,6 @@ class Call:
         self.time = spell_time(plan.log.clock())
         self.started = 0
 
-    @property
-    def done(self) -> bool:
-        """Whether its record was written, or tried to be."""
-        return self._done
-
     def seal(self, key: bytes, path: str, encoded: bytes) -> bytes:
         """Keep a value for the details; return its member of the leaf."""
         self._values[path] = sealed = Sealed.of(encoded)

@@ -52,13 +52,25 @@ class DetailStore:
         self._lines = 0
         self._offset = 0
         self._dirty = False
+        self.dead = ""
 
     @classmethod
     def at(cls, directory: Path) -> "DetailStore":
         """Return this process's store for *directory*."""
         # A child made by fork finds none of its parent's, nor their locks.
         key = os.getpid(), os.path.realpath(directory)
-        return cls._stores.get(key) or cls._stores.setdefault(key, cls(directory))
+        found = cls._stores.setdefault(key, cls(directory))
+        if found.dead:
+            found = cls._stores[key] = cls(directory)
+        return found
+
+    def _check(self) -> None:
+        if self.dead:
+            raise StoreError(
+                f"the audit log's details in {self.directory.name!r} take no more lines",
+                why=f"syncing failed: {self.dead}; what is on the disk has to be read anew",
+                fix="repair the disk or make room, then open the audit log again",
+            )
 
     def alone(self, work: Callable[[], _T]) -> _T:
         """Do *work* with the lock held, then what had to wait for it; see `deferred`."""
@@ -84,6 +96,7 @@ class DetailStore:
             StoreError: The directory holds a whole history that the log does
                 not know, or cannot be read or written.
         """
+        self._check()
         removed = 0
         found = segments(self.directory)
         if fresh and sum(1 for name in found for _ in read_segment(self.directory, name)) > 1:
@@ -116,19 +129,23 @@ class DetailStore:
         """
         Append one line; return the offset it starts at.
 
+        Its leaf comes next, and then `settle` or `take_back`.
+
         Raises:
             StoreError: It cannot be written; the file is as before.
         """
+        self._check()
         try:
             if self._fd < 0 or self._lines >= SEGMENT_RECORDS:
                 self._roll()
             start = self._offset
+            # Until `settle`, an interrupt anywhere leaves a line that has to be looked at.
+            self.recovered = False
             try:
                 rest = memoryview(line)
                 while rest:
                     rest = rest[os.write(self._fd, rest) :]
             except OSError:
-                self.recovered = False
                 os.ftruncate(self._fd, start)
                 self.recovered = True
                 raise
@@ -139,15 +156,24 @@ class DetailStore:
         self._dirty = True
         return start
 
+    def settle(self) -> None:
+        """Note that a leaf names the last line."""
+        self.recovered = True
+
     def take_back(self, start: int) -> None:
-        """Remove the last line, which no leaf came to name."""
+        """
+        Remove the last line, which no leaf came to name.
+
+        Raises:
+            StoreError: It is still there; the next record begins by removing it.
+        """
         try:
             os.ftruncate(self._fd, start)
         except OSError as error:
-            self.recovered = False
             raise _unwritable(self.directory, error) from error
         self._offset = start
         self._lines -= 1
+        self.recovered = True
 
     def sync(self) -> None:
         """
@@ -158,19 +184,30 @@ class DetailStore:
         """
         if not self._dirty:
             return
+        self._check()
         try:
             _sync(self._fd)
         except OSError as error:
+            # The system may report it once and drop the bytes: asking again proves nothing.
+            self.dead = str(error.strerror)
             raise _unwritable(self.directory, error) from error
         self._dirty = False
 
     def close(self) -> None:
         """Sync and close; the next line opens the file again."""
         self.recovered = False
-        if self._fd >= 0:
-            self.sync()
-            os.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1
+        if fd < 0:
+            return
+        try:
+            if self._dirty and not self.dead:
+                _sync(fd)
+        except OSError as error:
+            self.dead = str(error.strerror)
+            raise _unwritable(self.directory, error) from error
+        finally:
+            self._dirty = False
+            os.close(fd)
 
     def _roll(self) -> None:
         if self._lines >= SEGMENT_RECORDS:

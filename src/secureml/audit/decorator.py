@@ -265,13 +265,18 @@ def _made(
 
 def _first_step(generator: AsyncGenerator[object, object]) -> Awaitable[object]:
     # An event loop closes the generators it knows of when it ends.  It knows
-    # the outer one, which closes this one; both at once would collide.
+    # the outer one, which closes this one; both at once would collide.  Where
+    # the loop would close a forgotten one, nobody else has to.
     hooks = sys.get_asyncgen_hooks()
-    sys.set_asyncgen_hooks(None, None)
+    sys.set_asyncgen_hooks(None, None if hooks.finalizer is None else _left_to_the_outer)
     try:
         return generator.asend(None)
     finally:
         sys.set_asyncgen_hooks(*hooks)
+
+
+def _left_to_the_outer(_: AsyncGenerator[object, object]) -> None:
+    """Do nothing when an inner generator is destroyed: the outer one was its owner."""
 
 
 class _Guard:

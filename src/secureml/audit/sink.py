@@ -211,11 +211,13 @@ class AuditLog:
         if durable:
             store.sync()
         try:
-            return self._leaf(content)
+            index = self._leaf(content)
         except StoreError:
             if self._writer:
                 store.take_back(start)
             raise
+        store.settle()
+        return index
 
     def _leaf(self, content: bytes) -> int:
         leaf = prefix(self._writer, self._seq) + _checked(content)

@@ -18,7 +18,7 @@ from secureml._extras import require
 from secureml.errors import FormatError
 from secureml.wire import tabledigest
 
-__all__ = ["Arrow", "canonical_type", "normalise", "parts", "pyarrow", "type_name"]
+__all__ = ["Arrow", "canonical_type", "normalise", "parts", "plain", "pyarrow", "type_name"]
 
 Arrow: TypeAlias = Any
 """Something of pyarrow's, which ships no types."""
@@ -87,17 +87,17 @@ def type_name(kind: Arrow, column: str, depth: int = 1) -> str:
         FormatError: The type, or one inside it, has no canonical form.
     """
     types = pyarrow().types
-    plain = _PLAIN.get(str(kind))
+    simple = _PLAIN.get(str(kind))
     if depth > tabledigest.MAX_DEPTH:
         raise _refused(column, kind, f"nested more than {tabledigest.MAX_DEPTH} levels deep")
     if isinstance(kind, pyarrow().BaseExtensionType):
         raise _refused(column, kind, "extension types mean what their registration says")
-    if plain is not None:
-        return plain
+    if simple is not None:
+        return simple
     if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
         return type_name(kind.value_type, column, depth + 1)
     if types.is_timestamp(kind):
-        zone = "" if kind.tz is None else "," + _quoted(kind.tz, column)
+        zone = "" if kind.tz is None else "," + tabledigest.quoted(kind.tz)
         return f"timestamp[{kind.unit}{zone}]"
     if types.is_decimal(kind):
         if not 0 <= kind.scale <= kind.precision:
@@ -121,7 +121,7 @@ def type_name(kind: Arrow, column: str, depth: int = 1) -> str:
         return (
             "struct<"
             + ",".join(
-                f"{_quoted(field.name, column)}:{type_name(field.type, column, depth + 1)}"
+                f"{tabledigest.quoted(field.name)}:{type_name(field.type, column, depth + 1)}"
                 for field in fields
             )
             + ">"
@@ -133,12 +133,12 @@ def canonical_type(kind: Arrow) -> Arrow:
     """Return the Arrow type of what is handed out for *kind*, which `type_name` accepts."""
     pa = pyarrow()
     types = pa.types
-    plain = _PLAIN.get(str(kind))
-    if plain == "string":
+    simple = _PLAIN.get(str(kind))
+    if simple == "string":
         return pa.large_string()
-    if plain == "binary":
+    if simple == "binary":
         return pa.large_binary()
-    if plain is not None or types.is_timestamp(kind):
+    if simple is not None or types.is_timestamp(kind):
         return kind
     if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
         return canonical_type(kind.value_type)
@@ -167,17 +167,6 @@ def _is_list(kind: Arrow) -> bool:
     )
 
 
-def _quoted(text: str, column: str) -> str:
-    try:
-        return tabledigest.quoted(text)
-    except ValueError as error:
-        raise FormatError(
-            f"column {column!r} has a name inside its type that is not text",
-            why=f"{text!r}: {error}",
-            fix="rename the field",
-        ) from error
-
-
 def _refused(column: str, kind: object, why: str) -> FormatError:
     return FormatError(
         f"column {column!r} has the type {kind}, which the table digest does not cover",
@@ -193,16 +182,26 @@ def normalise(array: Arrow) -> Arrow:
     """
     Return *array* with its canonical type and canonical buffers.
 
+    It is validated first: offsets that came from a file are not to be
+    believed, and a kernel would follow them out of their buffer.  This also
+    refuses text that is not UTF-8.
+
     Raises:
         pyarrow.ArrowException: The array contradicts its own type.
     """
+    array.validate(full=True)
+    return plain(array)
+
+
+def plain(array: Arrow) -> Arrow:
+    """Return what `normalise` does, of an array that is known to be valid."""
     pa = pyarrow()
     kind = array.type
     types = pa.types
     if types.is_dictionary(kind):
-        return normalise(normalise(array.dictionary).take(array.indices))
+        return plain(plain(array.dictionary).take(array.indices))
     if types.is_run_end_encoded(kind):
-        return normalise(_compute().run_end_decode(array))
+        return plain(_compute().run_end_decode(array))
     target = canonical_type(kind)
     if types.is_null(target):
         return array
@@ -213,7 +212,7 @@ def normalise(array: Arrow) -> Arrow:
     if types.is_fixed_size_list(target):
         return _fixed_size_list(array, target)
     if types.is_struct(target):
-        children = [normalise(child) for child in array.flatten()]
+        children = [plain(child) for child in array.flatten()]
         return _build(array, target, [], children)
     if kind != target:
         array = array.cast(target)
@@ -277,7 +276,7 @@ def _text(array: Arrow) -> Arrow:
 def _list(array: Arrow, target: Arrow) -> Arrow:
     pa, pc = pyarrow(), _compute()
     lengths = pc.fill_null(pc.list_value_length(array), 0).cast(pa.int64())
-    child = normalise(array.flatten())
+    child = plain(array.flatten())
     return _build(array, target, [_offsets(lengths).buffers()[1]], [child])
 
 
@@ -290,7 +289,7 @@ def _map(array: Arrow, target: Arrow) -> Arrow:
     """
     pa = pyarrow()
     pairs = array.values
-    listed = normalise(
+    listed = plain(
         pa.Array.from_buffers(
             pa.list_(pairs.type), len(array), array.buffers()[:2], -1, array.offset, [pairs]
         )
@@ -307,14 +306,14 @@ def _fixed_size_list(array: Arrow, target: Arrow) -> Arrow:
     pa, pc = pyarrow(), _compute()
     size = target.list_size
     if array.null_count == 0:
-        return _build(array, target, [], [normalise(array.flatten())])
+        return _build(array, target, [], [plain(array.flatten())])
     total = len(array) * size
     child = array.values.slice(array.offset * size, total)
     place = pc.subtract(pc.cumulative_sum(pa.repeat(pa.scalar(1, pa.int64()), total)), 1)
     if total:
         valid = pc.is_valid(array).take(pc.divide(place, size))
         place = pc.if_else(valid, place, pa.scalar(None, pa.int64()))
-    return _build(array, target, [], [normalise(child.take(place))])
+    return _build(array, target, [], [plain(child.take(place))])
 
 
 def _build(array: Arrow, target: Arrow, buffers: list[Arrow], children: list[Arrow]) -> Arrow:
@@ -380,11 +379,7 @@ def _slice(buffer: Arrow, start: int, stop: int) -> bytes | memoryview:
 
 def _validity(array: Arrow) -> bytes | memoryview:
     """One bit per row, least significant first, 1 for a value; spare bits are 0."""
-    buffer = array.buffers()[0]
-    if buffer is None:
-        bits = _compute().is_valid(array)
-        return _bits(bits.buffers()[1], bits.offset, len(bits))
-    return _bits(buffer, array.offset, len(array))
+    return _bits(array.buffers()[0], array.offset, len(array))
 
 
 def _bits(buffer: Arrow, offset: int, count: int) -> bytes | memoryview:
@@ -408,6 +403,8 @@ def _int32(array: Arrow, buffer: int, count: int) -> Arrow:
 def _integers(kind: Arrow, array: Arrow, buffer: int, count: int) -> Arrow:
     """Return a buffer of *array*, from its offset on, as integers."""
     pa = pyarrow()
+    if len(array) == 0:  # then a buffer of offsets may lack even the first
+        return pa.array([0], kind)
     return pa.Array.from_buffers(kind, count, [None, array.buffers()[buffer]], 0, array.offset)
 
 

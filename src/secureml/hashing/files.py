@@ -84,7 +84,7 @@ def open_regular(path: str | os.PathLike[str], *, follow_symlinks: bool = False)
         StoreError: It is missing, or cannot be opened.
     """
     name = os.fspath(path)
-    if not follow_symlinks and not _NOFOLLOW and os.path.islink(name):  # noqa: PTH114  str, not Path
+    if not follow_symlinks and not _NOFOLLOW and os.path.islink(name):  # noqa: PTH114  a str
         raise not_regular(name, "a symbolic link")
     try:
         fd = os.open(name, _FLAGS if follow_symlinks else _FLAGS | _NOFOLLOW)
@@ -127,14 +127,11 @@ def hash_descriptor(fd: int, name: str, advance: Callable[[int], object]) -> byt
 
 
 def _small(fd: int, expected: int) -> tuple[bytes, int]:
-    """Hash a file that one read takes; a second read tells whether that was all."""
-    data = os.read(fd, CHUNK)
-    state = hashlib.sha256(data)
-    count = len(data)
-    while count <= expected and (data := os.read(fd, CHUNK)):
-        state.update(data)
-        count += len(data)
-    return state.digest(), count
+    """Hash a file in one read, which asks for one byte more to see that it ends there."""
+    data = os.read(fd, expected + 1)
+    while len(data) < expected and (more := os.read(fd, expected + 1 - len(data))):
+        data += more
+    return hashlib.sha256(data).digest(), len(data)
 
 
 def _large(fd: int, expected: int, advance: Callable[[int], object]) -> tuple[bytes, int]:

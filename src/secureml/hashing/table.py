@@ -136,7 +136,7 @@ def _types(schema: Arrow) -> list[tuple[str, str]]:
     try:
         named = [(field.name, _arrow.type_name(field.type, field.name)) for field in schema]
     except UnicodeError as error:
-        msg = "a column name is not valid UTF-8"
+        msg = "the name of a column or field is not valid UTF-8"
         raise FormatError(msg, why=str(error), fix="rename the column") from error
     seen: set[str] = set()
     for name, _ in named:
@@ -220,8 +220,6 @@ class TableHasher:
         columns = []
         for (name, _), column in zip(self._columns, batch.columns, strict=True):
             with _naming(name):
-                # Offsets that came from a file are not to be believed: a kernel would
-                # follow them out of the buffer.  This also refuses bad UTF-8.
                 column.validate(full=True)
                 columns.append(_plain_dictionary(column))
         start = 0
@@ -232,7 +230,7 @@ class TableHasher:
                 self._columns, columns, self._pending, strict=True
             ):
                 with _naming(name):
-                    pending.append(_arrow.normalise(column.slice(start, count)))
+                    pending.append(_arrow.plain(column.slice(start, count)))
             start += count
             self._rows += count
             if filled + count == tabledigest.BLOCK_ROWS:
@@ -358,7 +356,6 @@ def _batches(source: Arrow) -> tuple[Arrow, Iterable[Arrow]]:
     if isinstance(source, pa.RecordBatch):
         return source.schema, [source]
     if isinstance(source, pa.Table):
-        _types(source.schema)
         return source.schema, source.to_batches()
     if isinstance(source, pa.RecordBatchReader):
         return source.schema, _read(source)
@@ -396,7 +393,7 @@ def _plain_dictionary(column: Arrow) -> Arrow:
     pa = _arrow.pyarrow()
     if not pa.types.is_dictionary(column.type) or len(column) <= tabledigest.BLOCK_ROWS:
         return column
-    return pa.DictionaryArray.from_arrays(column.indices, _arrow.normalise(column.dictionary))
+    return pa.DictionaryArray.from_arrays(column.indices, _arrow.plain(column.dictionary))
 
 
 def _no_columns(rows: int) -> Arrow:

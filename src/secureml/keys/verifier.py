@@ -26,10 +26,6 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
     EllipticCurvePublicKey,
 )
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.utils import (
-    decode_dss_signature,
-    encode_dss_signature,
-)
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -157,7 +153,8 @@ class Verifier:
         """
         Check that this key signed *message*.
 
-        An ECDSA signature is strict DER, and its hash goes with the curve.
+        An ECDSA signature is strict DER (the library refuses any other spelling), and its hash
+        goes with the curve.
 
         Raises:
             SignatureError: It did not.
@@ -167,10 +164,8 @@ class Verifier:
             if isinstance(key, Ed25519PublicKey):
                 key.verify(signature, message)
             else:
-                # Read and written again, so that no second spelling of the numbers is taken.
-                strict = encode_dss_signature(*decode_dss_signature(signature))
-                key.verify(strict if strict == signature else b"", message, ecdsa(self.scheme))
-        except (InvalidSignature, ValueError) as error:
+                key.verify(signature, message, ecdsa(self.scheme))
+        except InvalidSignature as error:
             raise SignatureError(
                 f"the signature does not verify under the key {self.short}",
                 why="the signed bytes or the signature were altered, or another key made it",

@@ -9,7 +9,7 @@ never turns a yes into a no.
 Source: ``docs/spec/chain.md``.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from secureml.data.claim import DatasetClaim

@@ -283,7 +283,8 @@ class _Book:
     # -- predictions -----------------------------------------------------------
 
     def read_audit(self, notes: Sequence[str]) -> None:
-        log = self._verify_log(self.layout.audit, "audit", (*notes, *self.anchors))
+        _refuse_special(self.layout.details)
+        log = self._verify_log(self.layout.audit, "audit", notes, anchors=self.anchors)
         self.records = audit.check_records(log.entries)
         for record in self.records:
             if record.claims is not None:
@@ -298,7 +299,9 @@ class _Book:
                     self._take_seal(Seal.from_json(record.seal))
         audit.check_details(self.records, self.layout.details, open_end=not self.sealed)
 
-    def _verify_log(self, directory: Path, role: str, notes: Sequence[str]) -> VerifiedLog:
+    def _verify_log(
+        self, directory: Path, role: str, notes: Sequence[str], *, anchors: Sequence[str] = ()
+    ) -> VerifiedLog:
         if not (directory / "checkpoint").exists():
             raise UnexpectedFileError(
                 f"{directory.name}/checkpoint is missing from {str(self.layout.root)!r}",
@@ -306,7 +309,7 @@ class _Book:
                 fix="restore it from a copy",
             )
         mine = [note for note in notes if _origin(note) == _first_line(directory)]
-        log = verify_log(directory, trust=self.trust, role=role, remembered=mine)
+        log = verify_log(directory, trust=self.trust, role=role, remembered=mine, anchors=anchors)
         self.logs.append(log)
         return log
 
@@ -456,6 +459,17 @@ def _count_attempts(evidence: Sequence[Evidence]) -> dict[str, int]:
                 )
             counted[item.digest.hex] = count
     return counted
+
+
+def _refuse_special(details: Path) -> None:
+    """Refuse anything but regular files where the details are."""
+    for path in sorted(details.iterdir()) if details.is_dir() else ():
+        if path.is_symlink() or not path.is_file():
+            raise UnexpectedFileError(
+                f"details/{path.name} is not a regular file",
+                why="details are files; a link, a directory or a device is something else",
+                fix="restore the directory from a copy",
+            )
 
 
 def _blob_hex(name: str) -> str | None:

@@ -13,21 +13,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
-from secureml import audit, clock, data, gates, keys, models, training
-from secureml.errors import KeyUnavailableError, StoreError
-from secureml.evidence.attest import attest
+from secureml import audit, clock, data, gates, models, training
 from secureml.evidence.blobs import BlobStore
-from secureml.evidence.log import Log, WriterLock
-from secureml.evidence.statements import Logged, StatementLog
-from secureml.evidence.trust import Position, Trust
-from secureml.evidence.verify import Evidence, verify
+from secureml.evidence.trust import Trust
 from secureml.keys import Signer
 from secureml.wire import statement as st
-from secureml.wire.statement import Statement
-from secureml.workspace import loading, sealing, setup, signing
+from secureml.workspace import loading, setup, signing
+from secureml.workspace.custody import Custody
 from secureml.workspace.deciding import standing_result
 from secureml.workspace.layout import Layout
-from secureml.workspace.roles import role_of
 from secureml.workspace.tracing import NOTHING, Trace, trace_prediction
 from secureml.workspace.verifying import Report, verify_directory
 
@@ -62,99 +56,20 @@ class Workspace:
         self._layout = layout
         self.path = layout.root
         self.role = role
-        self._reviewed = reviewed
-        self._passphrase = passphrase
         self._now = now
-        self._signers: dict[str, Signer] = {} if signer is None else {"statements": signer}
-        self._lock = WriterLock(layout.private / "lock")
-        self._statements: StatementLog | None = None
-        self._audit: audit.AuditLog | None = None
-        self._effective: Trust | None = None
-        self._wrote = False
-        self._closed = False
-
-    # -- trust and keys --------------------------------------------------------
+        self._custody = Custody(
+            layout, role=role, reviewed=reviewed, signer=signer, passphrase=passphrase, now=now
+        )
 
     @property
     def trust(self) -> Trust:
         """The trust that everything is judged under: reviewed, plus this workspace's own keys."""
-        if self._effective is None:
-            self._effective = setup.effective_trust(self._layout, self._reviewed)
-        return self._effective
-
-    def _signer(self, purpose: str) -> Signer:
-        if purpose not in self._signers:
-            if purpose not in setup.PURPOSES[self.role]:
-                raise KeyUnavailableError(
-                    f"the {purpose} key is not opened by a workspace with role {self.role!r}",
-                    why="a serving process holds the audit key only",
-                    fix="open the workspace with role='train' where models are trained and signed",
-                )
-            path = setup.key_file(self._layout, purpose)
-            self._signers[purpose] = keys.load(
-                path,
-                passphrase=self._passphrase if keys.is_encrypted(path) else None,
-                purposes=frozenset({purpose}),
-            )
-        return self._signers[purpose]
-
-    # -- the two logs ----------------------------------------------------------
-
-    def _open_log(self, name: str) -> Log:
-        self._check_open()
-        return Log.open(
-            self.path / name,
-            private=self._layout.private,
-            signer=self._signer(name),
-            purpose=name,
-            previous=setup.previous_keys(self._layout, self.trust, name),
-            lock=self._lock,
-        )
-
-    def _ledger(self) -> StatementLog:
-        if self._statements is None:
-            self._statements = StatementLog(
-                self._open_log("log"), BlobStore(self._layout.blobs), clock=self._now
-            )
-        return self._statements
+        return self._custody.trust
 
     @property
     def audit_log(self) -> audit.AuditLog:
         """The log of predictions that this workspace writes."""
-        if self._audit is None:
-            self._audit = audit.AuditLog(
-                self._open_log("audit"),
-                details=self._layout.details,
-                private=self._layout.private,
-                clock=self._now,
-            )
-        return self._audit
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise StoreError(
-                f"workspace {str(self.path)!r} is closed",
-                why="it was sealed when it was closed",
-                fix="open it again with secureml.open(…)",
-            )
-
-    def _record(self, statement: Statement) -> Logged:
-        """Sign *statement*, check that our own trust accepts it, and log it."""
-        envelope = attest(statement, self._signer("statements"))
-        verify(envelope, trust=self.trust, role=role_of(statement.predicate_type))
-        self._wrote = True
-        return self._ledger().append(envelope)
-
-    def _evidence(self, logged: Logged) -> Evidence:
-        return verify(
-            logged.envelope,
-            trust=self.trust,
-            role=role_of(logged.envelope.statement().predicate_type),
-            position=Position(self._ledger().origin, logged.index, logged.at),
-        )
-
-    def _history(self) -> list[tuple[int, Statement]]:
-        return [(item.index, item.envelope.statement()) for item in self._ledger()]
+        return self._custody.audit_log
 
     # -- data and gates --------------------------------------------------------
 
@@ -189,12 +104,12 @@ class Workspace:
         )
         statement = handle.statement()
         wanted = statement.encode()
-        for logged in self._ledger().find(handle.digest, st.DATASET):
+        for logged in self._custody.ledger.find(handle.digest, st.DATASET):
             if logged.envelope.payload == wanted:
-                return handle.with_evidence(self._evidence(logged))
-        logged = self._record(statement)
-        self._ledger().publish()
-        return handle.with_evidence(self._evidence(logged))
+                return handle.with_evidence(self._custody.evidence(logged))
+        logged = self._custody.record(statement)
+        self._custody.ledger.publish()
+        return handle.with_evidence(self._custody.evidence(logged))
 
     def run_gate(self, gate: gates.Gate, subject: gates.Measurable) -> gates.GateResult:
         """
@@ -208,18 +123,18 @@ class Workspace:
             DigestMismatchError: The data changed since it was registered.
             StoreError: The log cannot be written.
         """
-        standing = standing_result(gate, subject, ledger=self._ledger(), trust=self.trust)
+        standing = standing_result(gate, subject, ledger=self._custody.ledger, trust=self.trust)
         if standing is not None:
             return standing
         result = gates.run(
             gate,
             subject,
-            record=self._record,
-            history=self._history(),
+            record=self._custody.record,
+            history=self._custody.history(),
             now=self._now,
-            verifier_id=f"{st.PREDICATE_PREFIX}verifier/{self._ledger().origin}",
+            verifier_id=f"{st.PREDICATE_PREFIX}verifier/{self._custody.ledger.origin}",
         )
-        self._ledger().publish()
+        self._custody.ledger.publish()
         return result
 
     # -- training and models ---------------------------------------------------
@@ -248,10 +163,10 @@ class Workspace:
         return training.TrainingRun(
             name,
             inputs=tuple(inputs),
-            decisions=lambda known: signing.passing_decisions(self._ledger(), known),
-            record=self._record,
+            decisions=lambda known: signing.passing_decisions(self._custody.ledger, known),
+            record=self._custody.record,
             save=models.save,
-            publish=self._ledger().publish,
+            publish=self._custody.ledger.publish,
             seed=seed,
             parameters=parameters or {},
             clock=self._now,
@@ -277,8 +192,8 @@ class Workspace:
         return signing.sign_model(
             Path(path),
             require=require,
-            key=self._signer("statements"),
-            ledger=self._ledger(),
+            key=self._custody.signer("statements"),
+            ledger=self._custody.ledger,
             trust=self.trust,
         )
 
@@ -343,8 +258,7 @@ class Workspace:
             LookupError: No record has this id.
             VerificationError: The log itself does not hold.
         """
-        if self._audit is not None:
-            self._audit.publish()
+        self._custody.publish()
         return trace_prediction(self.path, prediction, trust=self.trust, value=input)
 
     # -- proof, time, end ------------------------------------------------------
@@ -360,9 +274,7 @@ class Workspace:
             VerificationError: Something does not hold; the error names it.
             FormatError: Something cannot be read.
         """
-        for log in (self._audit, self._statements):
-            if log is not None:
-                log.publish()
+        self._custody.publish()
         return verify_directory(
             self.path,
             trust=self.trust,
@@ -378,22 +290,7 @@ class Workspace:
         Raises:
             StoreError: A log cannot be written.
         """
-        if self.role == "serve":
-            return self.audit_log.publish()
-        if (self.path / "audit").is_dir():
-            self._anchor()
-        return self._ledger().publish()
-
-    def _anchor(self) -> None:
-        """Commit the statement log to the audit log as it is published now."""
-        if self._audit is not None:
-            note = self._audit.publish()
-        else:
-            note = Log.open(self.path / "audit").checkpoint_note()
-        statement = sealing.anchor_statement(note)
-        last = self._ledger().find(sealing.anchored_root(statement), st.ANCHOR)
-        if not last or last[-1].envelope.payload != statement.encode():
-            self._record(statement)
+        return self._custody.checkpoint()
 
     def write_trust(
         self,
@@ -422,9 +319,7 @@ class Workspace:
             FormatError: It cannot be read, or contradicts what is pinned.
         """
         other = trust if isinstance(trust, Trust) else Trust.load(trust)
-        setup.pin(self._layout, other)
-        self._wrote = True
-        self._effective = None
+        self._custody.pin(other)
 
     def rotate(self, *, passphrase: str | bytes, purpose: str = "statements") -> str:
         """
@@ -445,34 +340,7 @@ class Workspace:
         if not passphrase or purpose not in setup.PURPOSES["train"]:
             msg = "rotate takes a passphrase, and a purpose: statements, log or audit"
             raise ValueError(msg)
-        audited = 0 if purpose != "audit" else self._audited_size()
-        self._wrote = True
-        new = setup.rotate(
-            self._layout,
-            purpose,
-            old=self._signer(purpose),
-            passphrase=passphrase,
-            ledger=self._ledger(),
-            trust=self.trust,
-            audited=audited,
-        )
-        self._signers[purpose] = new
-        self._passphrase = passphrase
-        self._effective = None
-        self._forget_logs()
-        return new.verifier.fingerprint
-
-    def _audited_size(self) -> int:
-        self.audit_log.end()
-        self.audit_log.publish()
-        return self.audit_log.log.size
-
-    def _forget_logs(self) -> None:
-        """Let the logs be opened again, with the key that signs now."""
-        for log in (self._audit, self._statements):
-            if log is not None:
-                log.close()
-        self._audit = self._statements = None
+        return self._custody.rotate(purpose, passphrase).verifier.fingerprint
 
     def close(self) -> None:
         """
@@ -483,33 +351,7 @@ class Workspace:
         Raises:
             StoreError: A log cannot be written.
         """
-        if self._closed:
-            return
-        try:
-            if self._wrote or (self._audit is not None and self._audit.writer):
-                self._seal()
-        finally:
-            self._closed = True
-            self._forget_logs()
-            self._lock.release()
-
-    def _seal(self) -> None:
-        """Write the seal as the last leaf: of the statement log, or of a server's audit log."""
-        if self.role == "train":
-            if self._audit is not None:
-                self._audit.end()
-            if (self.path / "audit").is_dir():
-                self._anchor()
-        elif self._audit is not None:
-            self._audit.publish()
-        setup.publish_trust(self._layout)
-        seal = sealing.make_seal(self.path, BlobStore(self._layout.blobs))
-        if self.role == "train":
-            self._record(sealing.seal_statement(seal))
-            self._ledger().publish()
-        else:
-            self.audit_log.seal(seal.to_json())
-            self.audit_log.publish()
+        self._custody.close()
 
     def __enter__(self) -> Self:
         return self

@@ -5,6 +5,7 @@ import enum
 import json
 import math
 from collections import OrderedDict, UserDict, namedtuple
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta, timezone
 from types import MappingProxyType, SimpleNamespace
@@ -120,6 +121,23 @@ def test_keys_are_text() -> None:
         encode({12345: 1})
 
     assert "12345" not in str(caught.value)
+
+
+def test_a_key_twice() -> None:
+    """A mapping of somebody's own that gives one key twice is refused."""
+
+    class Twice(Mapping[str, int]):
+        def __iter__(self) -> Iterator[str]:
+            return iter(["a", "a"])
+
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, key: str) -> int:
+            return 1
+
+    with pytest.raises(ValueError, match="one key twice"):
+        encode(Twice())
 
 
 def test_cycles_and_depth() -> None:

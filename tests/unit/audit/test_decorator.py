@@ -560,6 +560,32 @@ def test_wrong_arguments_are_the_functions_own_error(bench: Any, audited: Any) -
     assert [record.outcome for record in bench.calls()] == ["error", "error"]
 
 
+def test_wrong_arguments_of_a_stream(bench: Any, audited: Any) -> None:
+    """A generator called wrongly says so at its first step, as the function would at the call."""
+    with pytest.raises(TypeError, match=r"generator\(\) missing 1 required"):
+        next(audited()(generator)())
+    with pytest.raises(TypeError, match=r"generator\(\) missing 1 required"):
+        asyncio.run(anext(audited()(async_generator)()))  # type: ignore[arg-type]
+
+    assert ["error", "error"] == [record.outcome for record in bench.calls()]
+    assert [0, 0] == [record.body["stream"]["chunks"] for record in bench.calls()]
+
+
+def test_a_stream_that_is_too_large_to_record(bench: Any, audited: Any) -> None:
+    """The chunks of one stream are captured up to 16 MiB together."""
+
+    @audited(capture=["yield"])
+    def stream() -> Iterator[bytes]:
+        while True:
+            yield bytes(9 * 2**20)
+
+    with pytest.raises(ValueError, match="larger than 16 MiB together"):
+        list(stream())
+
+    (record,) = bench.calls()
+    assert ("error", 2) == (record.outcome, record.body["stream"]["chunks"])
+
+
 def test_a_signature_that_lies(bench: Any, audited: Any) -> None:
     """A function that takes less than its signature says is refused, after the fact."""
 

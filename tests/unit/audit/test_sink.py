@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,7 @@ def test_details_of_another_log_are_not_removed(bench: Any) -> None:
 
 KILLED = """
 import os, sys
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from secureml import audit
 from secureml.evidence.log import Log
@@ -336,6 +338,76 @@ def test_an_interrupted_append_begins_a_new_writer(
 
     assert [bench.value(r, "row") for r in bench.calls()] == [1, 2, 3]
     assert len({r.writer for r in bench.records()}) == 2
+
+
+def fail(*_: object) -> None:
+    """Fail, as a disk does."""
+    raise OSError(errno.EIO, "Input/output error")
+
+
+def test_a_line_that_cannot_be_taken_back(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When neither leaf nor line can be dealt with, the next writer cleans up."""
+    disk = Failing()
+    bench.log = bench.open(files=disk)
+    with_value(bench.log, 1)
+    disk.full = True
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "ftruncate", fail)
+        with pytest.raises(StoreError, match="details"):
+            with_value(bench.log, 2)
+    disk.full = False
+    bench.log.log.close()
+    bench.log = bench.open()
+    with_value(bench.log, 3)
+
+    assert [1, 3] == [bench.value(r, "row") for r in bench.calls()]
+
+
+def test_details_that_cannot_be_synced(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values that are not on the disk are not published."""
+    with_value(bench.log, 1)
+    size = bench.log.log.size
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(StoreError, match="details"):
+            bench.log.publish()
+
+    for attempt in (bench.log.publish, lambda: with_value(bench.log, 2)):
+        with pytest.raises(StoreError, match="read anew"):
+            attempt()
+    assert size == bench.log.log.size
+    with pytest.raises(StoreError, match="read anew"):
+        bench.log.end()
+    bench.log.log.close()
+    bench.log = bench.open()
+    with_value(bench.log, 3)
+    assert [1, 3] == [bench.value(r, "row") for r in bench.calls()]
+
+
+def test_details_that_cannot_be_recovered(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A details directory that cannot be written stops the first record."""
+    with_value(bench.log, 1)
+    with monkeypatch.context() as patch:
+        log = crashed(bench)
+        patch.setattr(os, "ftruncate", fail)
+        path = bench.details / "000000.jsonl"
+        path.write_bytes(path.read_bytes() + b"left over")
+        with pytest.raises(StoreError, match="details"):
+            with_value(log, 2)
+    with_value(log, 3)
+
+    assert [1, 3] == [bench.value(r, "row") for r in bench.calls()]
+
+
+def test_a_clock_of_another_zone(bench: Any) -> None:
+    """Times are recorded in UTC, whatever zone the clock speaks in."""
+    zone = timezone(timedelta(hours=2))
+    bench.log.clock = lambda: datetime(2026, 1, 1, 2, tzinfo=zone)
+    audit.audited(bench.log, action="act")(lambda: None)()
+    bench.log.append(BODY)
+
+    assert {"2026-01-01T00:00:00.000000Z"} == {record.time for record in bench.calls()}
+    assert "<AuditLog 'bench.example/audit'>" == repr(bench.log)
 
 
 def test_two_objects_share_one_directory(bench: Any) -> None:

@@ -162,6 +162,20 @@ def test_changed_details_are_found(
         audit.check_details(records, bench.details)
 
 
+def test_lines_of_a_writer_at_work(bench: Any, leaves: list[bytes]) -> None:
+    """Beside a writer, lines at the very end may be ahead of the published records."""
+    records = audit.check_records(leaves)
+    path = bench.details / "000000.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    (bench.details / "000001.jsonl").write_bytes(b"next segm")
+
+    assert 9 == audit.check_details(records[:4], bench.details, open_end=True).values
+    assert 3 == len(audit.survey_details(records[:4], bench.details).findings)
+    path.write_bytes(b"".join([lines[0], b"stray\n", *lines[1:]]))
+    with pytest.raises(VerificationError, match=r"line 2 of details/000000\.jsonl is malformed"):
+        audit.check_details(records[:4], bench.details, open_end=True)
+
+
 def test_every_byte_of_the_details_counts(bench: Any, leaves: list[bytes]) -> None:
     """A bit flipped anywhere in the details is found."""
     records = audit.check_records(leaves)

@@ -22,6 +22,7 @@ from secureml.errors import (
 )
 from secureml.evidence import checklog
 from secureml.evidence._files import Files
+from secureml.evidence._reader import LogDirectory, Sighting, rebuild
 from secureml.evidence.log import Log, VerifiedLog, verify_log
 from secureml.evidence.trust import Identity, Trust, identity_block
 from secureml.wire import tiles
@@ -507,7 +508,7 @@ def test_a_file_that_goes_while_verifying(tmp_path: Path, monkeypatch: pytest.Mo
     """A full tile that vanishes halfway is named, not a stray error."""
     write(tmp_path, numbered(600))
     path = tmp_path / "log/tile/entries/001"
-    original = checklog.rebuild
+    original = rebuild
 
     def remove_first(*arguments: object, **more: object) -> object:
         path.unlink()
@@ -535,17 +536,17 @@ def test_a_writer_that_never_rests(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     write(tmp_path, numbered(3))
     (tmp_path / "log/.writing-checkpoint").touch()
     notes = iter(range(10**6))
-    original = checklog.LogDirectory.require
+    original = LogDirectory.require
 
-    def moving(directory: checklog.LogDirectory) -> checklog.Sighting:
+    def moving(directory: LogDirectory) -> Sighting:
         seen = original(directory)
-        return checklog.Sighting(seen.note + "\n" * next(notes), seen.checkpoint)
+        return Sighting(seen.note + "\n" * next(notes), seen.checkpoint)
 
     def look(*_: object) -> object:
         error = UnexpectedFileError("a", why="b", fix="c")
         raise checklog._UnsettledError(error, wait=True)
 
-    monkeypatch.setattr(checklog.LogDirectory, "require", moving)
+    monkeypatch.setattr(LogDirectory, "require", moving)
     monkeypatch.setattr(checklog, "_look", look)
     with pytest.raises(UnexpectedFileError):
         verify_log(tmp_path / "log", trust=TRUST)

@@ -11,7 +11,7 @@ import pytest
 
 from secureml import hashing
 from secureml.errors import DigestMismatchError, FormatError, StoreError
-from secureml.hashing import hash_bytes, hash_file, open_regular
+from secureml.hashing import files, hash_bytes, hash_file, open_regular
 
 MIB = 1 << 20
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX file types")
@@ -54,6 +54,28 @@ def test_symbolic_links_are_refused(tmp_path: Path) -> None:
         os.close(fd)
 
     assert content == b"x"
+
+
+@posix
+def test_links_are_refused_without_the_systems_help(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where `os.open` cannot refuse a link, it is looked at first."""
+    (tmp_path / "l").symlink_to("f")
+    monkeypatch.setattr(files, "_NOFOLLOW", 0)
+    with pytest.raises(FormatError, match="a symbolic link"):
+        hash_file(tmp_path / "l")
+
+
+@posix
+def test_a_read_that_fails_is_reported(tmp_path: Path) -> None:
+    """An error of the disk is a StoreError that names the file."""
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        with pytest.raises(StoreError, match="'named' cannot be read"):
+            files.hash_descriptor(fd, "named", lambda _: None)
+    finally:
+        os.close(fd)
 
 
 @posix
@@ -160,14 +182,23 @@ def test_a_small_file_that_grows_has_no_digest(
 
     def growing(fd: int, count: int) -> bytes:
         data = read(fd, count)
-        if data:
-            with path.open("ab") as file:
-                file.write(b"d")
-        return data if len(data) > 1 else b""
+        with path.open("ab") as file:
+            file.write(b"d")
+        return data
 
     monkeypatch.setattr(os, "read", growing)
     with pytest.raises(DigestMismatchError):
         hash_file(path)
+
+
+def test_short_reads_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system may give fewer bytes than it was asked for."""
+    path = tmp_path / "f"
+    path.write_bytes(b"abcdef")
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda fd, count: read(fd, min(count, 4)))
+
+    assert hash_bytes(b"abcdef") == hash_file(path)
 
 
 def test_hash_objects_are_hashlibs() -> None:

@@ -10,6 +10,7 @@ import pytest
 from secureml.errors import DigestMismatchError, FormatError
 from secureml.hashing import (
     TableHasher,
+    _arrow,
     canonical_schema,
     canonicalise,
     digest_and_canonicalise,
@@ -443,3 +444,71 @@ def test_maps_are_handed_out_as_maps() -> None:
     assert [None, [], entries[0], None] == out["m"].to_pylist()
     turned = pa.table({"m": pa.array([entries[0][::-1]], pa.map_(pa.string(), pa.int8()))})
     assert table_digest(turned) != table_digest(table.slice(0, 1))
+
+
+def test_lengths_have_thirty_two_bits() -> None:
+    """A list of 4,294,967,295 elements has a digest, and one more is refused."""
+
+    def one_list(count: int) -> Arrow:
+        offsets = pa.py_buffer(struct.pack("<qq", 0, count))
+        kind = pa.large_list(pa.null())
+        array = pa.Array.from_buffers(kind, 1, [None, offsets], 0, 0, [pa.nulls(count)])
+        return pa.table({"long": array})
+
+    assert table_digest(one_list(2**32 - 1)).rows == 1
+    with pytest.raises(FormatError, match="column 'long' cannot be digested"):
+        table_digest(one_list(2**32))
+
+
+def test_empty_children_need_no_offsets() -> None:
+    """A child without elements may come without its first offset."""
+    nothing = pa.Array.from_buffers(pa.large_string(), 0, [None, *[pa.py_buffer(b"")] * 2])
+    offsets = pa.py_buffer(struct.pack("<qq", 0, 0))
+    array = pa.Array.from_buffers(
+        pa.large_list(pa.large_string()), 1, [None, offsets], 0, 0, [nothing]
+    )
+
+    assert table_digest(pa.table({"a": [[]]}).cast(pa.schema([("a", array.type)]))) == (
+        table_digest(pa.table({"a": array}))
+    )
+
+
+def test_large_dictionaries_are_decoded_once_per_batch() -> None:
+    """A dictionary over many blocks gives the digest of its values."""
+    rows = 150_000
+    numbers = pc.cumulative_sum(pa.repeat(pa.scalar(7, pa.int64()), rows)).cast(pa.string())
+    plain = pa.record_batch({"a": numbers})
+    encoded = pa.record_batch({"a": numbers.dictionary_encode()})
+
+    assert table_digest(plain) == table_digest(encoded)
+    assert canonicalise(plain).equals(canonicalise(encoded))
+
+
+def test_names_that_are_not_text_are_refused() -> None:
+    """A column name from a file may be any bytes."""
+    for schema in (
+        pa.schema([("QQQQ", pa.int8())]),
+        pa.schema([("a", pa.struct([("QQQQ", pa.int8())]))]),
+    ):
+        data = schema.serialize().to_pybytes().replace(b"QQQQ", b"Q\xff\xfeQ")
+        with pytest.raises(FormatError, match="not valid UTF-8"):
+            TableHasher(pa.ipc.read_schema(pa.py_buffer(data)))
+
+
+def test_run_ends_are_decoded() -> None:
+    """Run-end encoding is storage, sliced in the middle of a run too."""
+    plain = pa.table({"a": ["x", "x", None, None, "y"], "b": [1, 1, 1, 2, None]})
+    encoded = pa.table({name: pc.run_end_encode(plain[name].chunk(0)) for name in ("a", "b")})
+
+    assert table_digest(plain) == table_digest(encoded)
+    assert table_digest(plain.slice(1, 3)) == table_digest(encoded.slice(1, 3))
+    assert canonicalise(plain).equals(canonicalise(encoded))
+
+
+@pytest.mark.parametrize("array", INVALID.values(), ids=INVALID)
+def test_nothing_is_normalised_unseen(array: Arrow) -> None:
+    """Whoever normalises an array by itself has it validated as well."""
+    with pytest.raises(pa.ArrowInvalid):
+        _arrow.normalise(array)
+
+    assert _arrow.normalise(pa.array(["x", None])).type == pa.large_string()

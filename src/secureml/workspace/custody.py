@@ -1,0 +1,228 @@
+"""
+What an open workspace holds: its trust, its keys, its two logs, and how they end.
+
+Everything is opened when it is first needed, so that opening a workspace costs
+nothing, and a process that only reads never asks for a key.
+"""
+
+from secureml import audit, clock, keys
+from secureml.errors import KeyUnavailableError, StoreError
+from secureml.evidence.attest import attest
+from secureml.evidence.blobs import BlobStore
+from secureml.evidence.log import Log, WriterLock
+from secureml.evidence.statements import Logged, StatementLog
+from secureml.evidence.trust import Position, Trust
+from secureml.evidence.verify import Evidence, verify
+from secureml.keys import Signer
+from secureml.wire import statement as st
+from secureml.wire.statement import Statement
+from secureml.workspace import sealing, setup
+from secureml.workspace.layout import Layout
+from secureml.workspace.roles import role_of
+
+__all__ = ["Custody"]
+
+
+class Custody:
+    """The trust, keys and logs of one open workspace."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        role: str,
+        reviewed: Trust | None,
+        signer: Signer | None,
+        passphrase: str | bytes | None,
+        now: clock.Clock,
+    ) -> None:
+        self.layout = layout
+        self.role = role
+        self._reviewed = reviewed
+        self._passphrase = passphrase
+        self._now = now
+        self._signers: dict[str, Signer] = {} if signer is None else {"statements": signer}
+        self._lock = WriterLock(layout.private / "lock")
+        self._statements: StatementLog | None = None
+        self._audit: audit.AuditLog | None = None
+        self._effective: Trust | None = None
+        self._wrote = False
+        self._closed = False
+
+    # -- trust and keys --------------------------------------------------------
+
+    @property
+    def trust(self) -> Trust:
+        """The reviewed trust, plus this workspace's own keys."""
+        if self._effective is None:
+            self._effective = setup.effective_trust(self.layout, self._reviewed)
+        return self._effective
+
+    def signer(self, purpose: str) -> Signer:
+        """Return the signer for *purpose*, opened when it is first asked for."""
+        if purpose not in self._signers:
+            if purpose not in setup.PURPOSES[self.role]:
+                raise KeyUnavailableError(
+                    f"the {purpose} key is not opened by a workspace with role {self.role!r}",
+                    why="a serving process holds the audit key only",
+                    fix="open the workspace with role='train' where models are trained and signed",
+                )
+            path = setup.key_file(self.layout, purpose)
+            self._signers[purpose] = keys.load(
+                path,
+                passphrase=self._passphrase if keys.is_encrypted(path) else None,
+                purposes=frozenset({purpose}),
+            )
+        return self._signers[purpose]
+
+    def pin(self, other: Trust) -> None:
+        """Add what *other* says to the reviewed trust file of this machine."""
+        setup.pin(self.layout, other)
+        self._wrote = True
+        self._effective = None
+
+    def rotate(self, purpose: str, passphrase: str | bytes) -> Signer:
+        """Replace the key for *purpose*, and open the logs again with the new one."""
+        audited = 0
+        if purpose == "audit":
+            self.audit_log.end()
+            self.audit_log.publish()
+            audited = self.audit_log.log.size
+        self._wrote = True
+        new = setup.rotate(
+            self.layout,
+            purpose,
+            old=self.signer(purpose),
+            passphrase=passphrase,
+            ledger=self.ledger,
+            trust=self.trust,
+            audited=audited,
+        )
+        self._signers[purpose] = new
+        self._passphrase = passphrase
+        self._effective = None
+        self._forget_logs()
+        return new
+
+    # -- the two logs ----------------------------------------------------------
+
+    @property
+    def ledger(self) -> StatementLog:
+        """The statement log."""
+        if self._statements is None:
+            self._statements = StatementLog(
+                self._open_log("log"), BlobStore(self.layout.blobs), clock=self._now
+            )
+        return self._statements
+
+    @property
+    def audit_log(self) -> audit.AuditLog:
+        """The log of predictions."""
+        if self._audit is None:
+            self._audit = audit.AuditLog(
+                self._open_log("audit"),
+                details=self.layout.details,
+                private=self.layout.private,
+                clock=self._now,
+            )
+        return self._audit
+
+    def _open_log(self, name: str) -> Log:
+        if self._closed:
+            raise StoreError(
+                f"workspace {str(self.layout.root)!r} is closed",
+                why="it was sealed when it was closed",
+                fix="open it again with secureml.open(…)",
+            )
+        return Log.open(
+            self.layout.root / name,
+            private=self.layout.private,
+            signer=self.signer(name),
+            purpose=name,
+            previous=setup.previous_keys(self.layout, self.trust, name),
+            lock=self._lock,
+        )
+
+    def record(self, statement: Statement) -> Logged:
+        """Sign *statement*, check that our own trust accepts it, and log it."""
+        envelope = attest(statement, self.signer("statements"))
+        verify(envelope, trust=self.trust, role=role_of(statement.predicate_type))
+        self._wrote = True
+        return self.ledger.append(envelope)
+
+    def evidence(self, logged: Logged) -> Evidence:
+        """Verify what our own log holds."""
+        return verify(
+            logged.envelope,
+            trust=self.trust,
+            role=role_of(logged.envelope.statement().predicate_type),
+            position=Position(self.ledger.origin, logged.index, logged.at),
+        )
+
+    def history(self) -> list[tuple[int, Statement]]:
+        """Return every statement so far, with its place."""
+        return [(item.index, item.envelope.statement()) for item in self.ledger]
+
+    # -- publishing and the end ------------------------------------------------
+
+    def publish(self) -> None:
+        """Make what this process wrote readable for others."""
+        for log in (self._audit, self._statements):
+            if log is not None:
+                log.publish()
+
+    def checkpoint(self) -> str:
+        """Publish both logs, anchor one in the other, and return the note that covers both."""
+        if self.role == "serve":
+            return self.audit_log.publish()
+        self._anchor()
+        return self.ledger.publish()
+
+    def _anchor(self) -> None:
+        if not self.layout.audit.is_dir():
+            return
+        note = (
+            Log.open(self.layout.audit).checkpoint_note()
+            if self._audit is None
+            else self._audit.publish()
+        )
+        statement = sealing.anchor_statement(note)
+        last = self.ledger.find(sealing.anchored_root(statement), st.ANCHOR)
+        if not last or last[-1].envelope.payload != statement.encode():
+            self.record(statement)
+
+    def close(self) -> None:
+        """Seal what was written, if anything was, and let go of the lock."""
+        if self._closed:
+            return
+        try:
+            if self._wrote or (self._audit is not None and self._audit.writer):
+                self._seal()
+        finally:
+            self._closed = True
+            self._forget_logs()
+            self._lock.release()
+
+    def _seal(self) -> None:
+        """Write the seal as the last leaf: of the statement log, or of a server's audit log."""
+        if self.role == "train":
+            if self._audit is not None:
+                self._audit.end()
+            self._anchor()
+        elif self._audit is not None:
+            self._audit.publish()
+        setup.publish_trust(self.layout)
+        seal = sealing.make_seal(self.layout.root, BlobStore(self.layout.blobs))
+        if self.role == "train":
+            self.record(sealing.seal_statement(seal))
+            self.ledger.publish()
+        else:
+            self.audit_log.seal(seal.to_json())
+            self.audit_log.publish()
+
+    def _forget_logs(self) -> None:
+        """Let the logs be opened again, with the keys that sign now."""
+        for log in (self._audit, self._statements):
+            if log is not None:
+                log.close()
+        self._audit = self._statements = None
