@@ -46,5 +46,5 @@ def require(name: str, *, purpose: str) -> ModuleType:
         raise MissingExtraError(
             f"{top!r} is needed {purpose}",
             why=f"it cannot be imported: {error}",
-            fix=f"pip install 'secureml-sdk[{extra}]'  (from a checkout: pip install '.[{extra}]')",
+            fix=f"pip install 'secureml-sdk[{extra}]' (from a checkout: pip install '.[{extra}]')",
         ) from error

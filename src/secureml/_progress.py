@@ -33,7 +33,7 @@ def progress(what: str, *, total: int | None, unit: str = "B") -> Iterator[Progr
     if not (sys.stderr is not None and sys.stderr.isatty()):
         yield _ignore
         return
-    from tqdm import tqdm  # noqa: PLC0415  only a terminal pays for it
+    from tqdm import tqdm
 
     with tqdm(
         total=total,
@@ -44,7 +44,11 @@ def progress(what: str, *, total: int | None, unit: str = "B") -> Iterator[Progr
         delay=0.5,
         leave=False,
     ) as bar:
-        yield lambda amount: None if bar.update(amount) else None
+
+        def advance(amount: int, /) -> None:
+            bar.update(amount)
+
+        yield advance
 
 
 def _ignore(amount: int, /) -> None:

@@ -17,6 +17,7 @@ FLOOR = {
     "_extras": 1,
     "_html": 1,
     "_progress": 1,
+    "_durable": 1,
     "clock": 1,
     "wire": 1,
     "hashing": 2,

@@ -131,6 +131,7 @@ def attack_all(story: Story, *, say: Say) -> list[Outcome]:
 
 
 def run_attack(number: int, title: str, expected: str, attack: "Attack", stage: Stage) -> Outcome:
+    """Run one attack, and say how it ended."""
     try:
         what, why = attack(stage)
     except SecureMLError as error:

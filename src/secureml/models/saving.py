@@ -11,10 +11,10 @@ import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from secureml._durable import sync_directory, write_beside
 from secureml._extras import loaded
 from secureml.models._safetensors import dump_arrays, dump_state, is_tensors
 from secureml.models._skops import dump_estimator
-from secureml.models._write import sync_directory, write_beside
 from secureml.models.oms import OWN_IGNORED
 from secureml.wire.manifest import Manifest
 

@@ -10,11 +10,11 @@ Source: OpenSSF Model Signing v1.0; Sigstore bundle v0.3; DSSE v1.
 import os
 from pathlib import Path
 
+from secureml._durable import write_beside
 from secureml.errors import FormatError, SecureMLError
 from secureml.hashing.files import open_regular
 from secureml.hashing.tree import manifest as tree_manifest
 from secureml.keys import Signer, Verifier
-from secureml.models._write import write_beside
 from secureml.models.oms import OWN_IGNORED, oms_statement
 from secureml.wire.bundle import MAX_BUNDLE, Bundle, PublicKeyHint
 from secureml.wire.dsse import Envelope, Signature, pae

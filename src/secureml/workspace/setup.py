@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from secureml import keys
+from secureml._durable import write_beside
 from secureml.errors import FormatError, KeyUnavailableError, StoreError
-from secureml.evidence._files import Files, write_batch
 from secureml.evidence.rotation import rotate as rotation_envelope
 from secureml.evidence.rotation import verify_rotation
 from secureml.evidence.statements import StatementLog
@@ -286,7 +286,7 @@ def _save(layout: Layout, trust: Trust) -> None:
 def _write(path: Path, data: bytes, *, private: bool = True) -> None:
     """Write *data* beside *path*, sync it, and give it its name."""
     try:
-        write_batch(Files(), [(path, data)], private=private)
+        write_beside(path, data, mode=0o600 if private else 0o666)
     except OSError as error:
         raise StoreError(
             f"could not write {str(path)!r}",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from secureml import gates, models
+from secureml._durable import write_beside
 from secureml._html import card
 from secureml.errors import ChainError, DigestMismatchError, GateDeniedError
 from secureml.evidence.statements import StatementLog
@@ -22,7 +23,6 @@ from secureml.evidence.verify import Evidence, verify
 from secureml.gates.predicates import GatePlan, Verdict
 from secureml.hashing import manifest
 from secureml.keys import Signer
-from secureml.models._write import write_beside
 from secureml.models.oms import read_resources
 from secureml.training.predicates import Provenance
 from secureml.wire import statement as st

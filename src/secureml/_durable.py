@@ -13,9 +13,14 @@ from pathlib import Path
 __all__ = ["sync_directory", "write_beside"]
 
 
-def write_beside(target: Path, data: bytes) -> None:
+def write_beside(target: Path, data: bytes, *, mode: int = 0o666) -> None:
     """
     Write *data* to *target*, replacing what is there, durably.
+
+    Args:
+        target: The file; its directory has to exist.
+        data: All of it.
+        mode: Its permissions, before the process's umask.
 
     Raises:
         OSError: The file cannot be written; the old one is left as it was.
@@ -23,7 +28,7 @@ def write_beside(target: Path, data: bytes) -> None:
     beside = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
     try:
-        with open(os.open(beside, flags, 0o666), "wb") as file:  # noqa: PTH123  a descriptor
+        with open(os.open(beside, flags, mode), "wb") as file:  # noqa: PTH123  a descriptor
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
