@@ -8,6 +8,7 @@ then deletes them, without a word from pip.
 """
 
 import base64
+import csv
 import hashlib
 import os
 import platform
@@ -158,10 +159,11 @@ def _files() -> Iterator[Check]:
 
 def _compare(package: Path, ours: metadata.Distribution) -> Check:
     """Compare the files below *package* with the record of the distribution *ours*."""
+    # Read directly: `Distribution.files` leaves out, from Python 3.12 on, what is missing.
     recorded = {
-        Path(str(ours.locate_file(file))).resolve(): file.hash.value
-        for file in ours.files or ()
-        if file.hash and file.parts[0] == "secureml"
+        Path(str(ours.locate_file(name))).resolve(): digest.removeprefix("sha256=")
+        for name, digest, *_ in csv.reader((ours.read_text("RECORD") or "").splitlines())
+        if digest.startswith("sha256=") and name.startswith("secureml/")
     }
     if not recorded:
         return Check(
