@@ -20,8 +20,10 @@ LOGS = ("log", "audit")
 
 
 def is_workspace(directory: Path) -> bool:
-    """Tell whether *directory* looks like an evidence directory."""
-    return (directory / "trust.toml").is_file() and any((directory / n).is_dir() for n in LOGS)
+    """Tell whether *directory* looks like an evidence directory: a trust file and a log."""
+    return (directory / "trust.toml").is_file() and any(
+        (directory / name / "checkpoint").is_file() for name in LOGS
+    )
 
 
 def private_directory(directory: Path) -> Path:
