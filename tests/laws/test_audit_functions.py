@@ -241,7 +241,8 @@ def test_an_async_generator_behaves_as_without(
 
     assert expected == found
     assert len(outcomes(log, start)) <= 1
-    if found and isinstance(found[0], int | str):
+    # An error thrown in before the first step ends it before it began, since 3.12.
+    if found and isinstance(found[0], int | str) and moves[0][0] != "throw":
         if not outcomes(log, start):  # it refused to close, and waits to be collected
             gc.collect()
         assert len(outcomes(log, start)) == 1

@@ -11,7 +11,7 @@ from secureml.gates.check import Check, Finding, Measurable, State, check_name
 from secureml.gates.gate import Gate, Preview
 from secureml.gates.policy import AllOf, AnyOf, Decision, Measured, Passes, Policy, decide
 from secureml.gates.predicates import GatePlan, TestResult, Verdict, confirm
-from secureml.gates.run import GateResult, run
+from secureml.gates.run import GateResult, Recorded, require_gate, run
 
 __all__ = [
     "AllOf",
@@ -35,5 +35,7 @@ __all__ = [
     "confirm",
     "count_attempts",
     "decide",
+    "require_gate",
+    "require_gate",
     "run",
 ]

@@ -24,7 +24,7 @@ from secureml.wire.digest import Digest
 from secureml.wire.dsse import Envelope
 from secureml.wire.statement import Statement, Subject
 
-__all__ = ["GateResult", "Recorded", "run"]
+__all__ = ["GateResult", "Recorded", "require_gate", "run"]
 
 
 class Recorded(Protocol):
@@ -123,11 +123,7 @@ def run(
         DigestMismatchError: The data changed since it was registered; the
             plan stays in the log as an aborted attempt.
     """
-    given: object = gate
-    if not isinstance(given, Gate):
-        msg = f"run takes a Gate, not {type(given).__name__}: Gate('train-data@1', [checks])"
-        raise TypeError(msg)
-    require_measurable(subject)
+    require_gate(gate, subject)
     about = Subject(subject.name, dict(subject.digests))
     began = now()
     plan = record(GatePlan.of(gate, about, planned_at=format_time(began)).statement())
@@ -165,6 +161,19 @@ def run(
         result=result,
         verdict=record(verdict.statement()),
     )
+
+
+def require_gate(gate: object, subject: object) -> None:
+    """
+    Raise unless *gate* is a gate and *subject* can be measured.
+
+    Raises:
+        TypeError: One of them is something else.
+    """
+    if not isinstance(gate, Gate):
+        msg = f"run takes a Gate, not {type(gate).__name__}: Gate('train-data@1', [checks])"
+        raise TypeError(msg)
+    require_measurable(subject)
 
 
 def _count(

@@ -88,14 +88,16 @@ class Chain:
                 raise ChainError(
                     f"the chain of model {self.model or '?'!r} breaks at: {link.name}",
                     why=link.detail,
-                    fix=_FIXES.get(link.name, "get the model again, with its claims"),
+                    fix=_FIXES.get(link.name, "get the model again, with its claims").format(
+                        model=self.model
+                    ),
                 )
 
 
 _FIXES = {
     "model signature": "sign the model in the workspace that trained it: ws.sign_model(…)",
     "training run": "train inside ws.training_run(…) and save with run.save(…), then sign",
-    "rule": 'add [models."NAME"] with require = {…} to the trust file, after review',
+    "rule": 'add [models."{model}"] with what it must require to the trust file, after review',
     "gate decision": "run the demanded gate on every input before the run, train and sign again",
     "dataset": "register the data with ws.dataset(…) in the workspace that trains",
 }

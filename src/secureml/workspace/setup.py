@@ -178,6 +178,10 @@ def write_trust(
     max_attempts: int | None,
 ) -> Path:
     """See `Workspace.write_trust`."""
+    for name, required in models.items():
+        if isinstance(required, Gate):
+            msg = f"models maps a name to a list of gates: write {{{name!r}: [gate]}}"
+            raise TypeError(msg)
     rules = tuple(
         ModelRule(
             name=name,
@@ -303,6 +307,12 @@ def _refuse_loss(layout: Layout) -> None:
             why=f"{str(layout.private)!r} remembers checkpoints of it, so it existed",
             fix="restore the evidence directory from a copy; to start anew, move the private "
             "directory away by hand",
+        )
+    if layout.root.exists() and not layout.root.is_dir():
+        raise StoreError(
+            f"{str(layout.root)!r} is not a directory",
+            why="a workspace is a directory of evidence",
+            fix="give the path of a new directory",
         )
     if layout.root.is_dir() and any(layout.root.iterdir()) and not layout.trust.exists():
         raise StoreError(

@@ -83,6 +83,9 @@ def sign_model(
     trust: Trust,
 ) -> SignedModel:
     """See `Workspace.sign_model`."""
+    if not all(isinstance(gate, gates.Gate) for gate in require):
+        msg = "require is a list of gates: write require=[gate], the Gate that was run"
+        raise TypeError(msg)
     digest = manifest(path, exclude=models.OWN_IGNORED).digest
     evidence = _all_evidence(ledger, trust)
     runs = [e for e in evidence if _produced(e, digest)]

@@ -123,6 +123,7 @@ class Workspace:
             DigestMismatchError: The data changed since it was registered.
             StoreError: The log cannot be written.
         """
+        gates.require_gate(gate, subject)
         standing = standing_result(gate, subject, ledger=self._custody.ledger, trust=self.trust)
         if standing is not None:
             return standing
@@ -160,6 +161,9 @@ class Workspace:
             TypeError: An input is not a dataset, or a parameter cannot be recorded.
             ValueError: A parameter is NaN or infinite.
         """
+        if isinstance(inputs, data.Dataset):
+            msg = "inputs is a list of datasets: write inputs=[train]"
+            raise TypeError(msg)
         return training.TrainingRun(
             name,
             inputs=tuple(inputs),
@@ -338,7 +342,10 @@ class Workspace:
             StoreError: The log cannot be written.
         """
         if not passphrase or purpose not in setup.PURPOSES["train"]:
-            msg = "rotate takes a passphrase, and a purpose: statements, log or audit"
+            msg = (
+                "rotate takes a passphrase that is not empty, and a purpose: statements, log or "
+                f"audit; got {purpose!r}"
+            )
             raise ValueError(msg)
         return self._custody.rotate(purpose, passphrase).verifier.fingerprint
 

@@ -225,6 +225,7 @@ def test_numpy_arrays() -> None:
         assert isinstance(decode(encode(text)), Array)
 
 
+@pytest.mark.filterwarnings("ignore:The 'generic' unit:DeprecationWarning")
 def test_numpy_arrays_that_are_refused() -> None:
     """Masked and structured arrays, long doubles and times without a unit have no encoding."""
     for value in (

@@ -6,6 +6,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -331,3 +332,23 @@ def test_own_keys_stay_trusted_beside_a_reviewed_file(tmp_path: Path) -> None:
 
     assert ["server audit"] == [identity.name for identity in server.trust.identities]
     assert () == server.trust.rules
+
+
+def test_mistakes_are_named_before_any_work(ws: Workspace, table: Path, tmp_path: Path) -> None:
+    """A path for a dataset, a gate for a list: the error says what to write instead."""
+    data = ws.dataset(table, source="s", licence="l")
+    before = ws.verify().logs
+    wrong: list[tuple[str, Callable[[], object]]] = [
+        ("measured|dataset", lambda: ws.run_gate(GATE, str(table))),  # type: ignore[arg-type]
+        ("takes a Gate", lambda: ws.run_gate("train@1", data)),  # type: ignore[arg-type]
+        (r"inputs=\[train\]", lambda: ws.training_run("m", inputs=data)),  # type: ignore[arg-type]
+        (r"require=\[gate\]", lambda: ws.sign_model(tmp_path, require=["g"])),  # type: ignore[list-item]
+        (r"\[gate\]", lambda: ws.write_trust(tmp_path / "t", models={"m": GATE})),  # type: ignore[dict-item]
+    ]
+    for message, mistake in wrong:
+        with pytest.raises(TypeError, match=message):
+            mistake()
+
+    assert before == ws.verify().logs
+    with pytest.raises(StoreError, match="not a directory"):
+        secureml.open(table)
