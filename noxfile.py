@@ -93,9 +93,9 @@ def _tests_on(version: str) -> None:
     @nox.session(name=f"tests-{version}", python=version)
     def tests_on(session: nox.Session) -> None:
         session.install(*PINS, *TEST, ".[demo,safetensors]")
-        _pytest(session)
+        _pytest(session, "-m", "not slow")
 
-    tests_on.__doc__ = f"All tests, on the built wheel and on Python {version}."
+    tests_on.__doc__ = f"All tests but the slow ones, on the built wheel and Python {version}."
 
 
 for _version in OTHERS:
