@@ -56,7 +56,7 @@ def _is_installed(session: nox.Session) -> None:
 def _pytest(session: nox.Session, *args: str) -> None:
     """Run pytest on two cores, from the checkout but on the installed package."""
     _is_installed(session)
-    session.run("pytest", "-q", "-n", "2", *args, *session.posargs)
+    session.run("pytest", "-q", "-n", "2", "--dist", "worksteal", *args, *session.posargs)
 
 
 @nox.session

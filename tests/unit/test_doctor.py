@@ -45,6 +45,7 @@ def workspace(at: Path) -> Path:
     """Write what the doctor looks at in a workspace."""
     root = at / "ws"
     (root / "log").mkdir(parents=True)
+    (root / "log" / "checkpoint").write_text("log.example\n")
     (root / "trust.toml").write_text("version = 1\n")
     private = at / "ws.private"
     (private / "keys").mkdir(parents=True)
