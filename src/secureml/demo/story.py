@@ -12,7 +12,9 @@ README does not.
 """
 
 import json
+import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -99,15 +101,22 @@ def run(directory: Path, *, say: Say = print) -> dict[str, object]:
 
 
 def commands(directory: Path, prediction: str) -> tuple[str, str, str]:
-    """Return the three commands that the demo ends with."""
+    """Return the three commands that the demo ends with, for the Python that runs it."""
+    program = f"{_python()} -m secureml"
     return (
-        f"python -m secureml verify {directory}",
-        f"python -m secureml trace {directory} {prediction}",
+        f"{program} verify {directory}",
+        f"{program} trace {directory} {prediction}",
         (
             f"printf X | dd of={directory}/model/model.skops bs=1 seek=100 conv=notrunc "
-            f"&& python -m secureml verify {directory}"
+            f"&& {program} verify {directory}"
         ),
     )
+
+
+def _python() -> str:
+    """Return how a shell here finds this Python: by its path below here, else by its name."""
+    here, path = f"{Path.cwd()}{os.sep}", sys.executable
+    return path.removeprefix(here) if path.startswith(here) else "python"
 
 
 def tell(directory: Path, *, scratch: Path, say: Say) -> Story:
