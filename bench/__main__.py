@@ -80,10 +80,15 @@ def _table(rows: list[dict[str, object]]) -> list[str]:
         ours, peer, ratio = (float(str(row[key])) for key in ("ours", "peer", "ratio"))
         unit = row["unit"]
         lines.append(
-            f"| {row['name']} | {ours:.4g} {unit} | {peer:.4g} {unit} | **{ratio:.2f}** "
+            f"| {row['name']} | {_figure(ours)} {unit} | {_figure(peer)} {unit} | **{ratio:.2f}** "
             f"| {row['note']} |"
         )
     return lines
+
+
+def _figure(number: float) -> str:
+    """Return *number* with three significant digits, and none of them in an exponent."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def _version(name: str) -> str:

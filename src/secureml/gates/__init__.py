@@ -28,6 +28,7 @@ __all__ = [
     "Passes",
     "Policy",
     "Preview",
+    "Recorded",
     "State",
     "TestResult",
     "Verdict",
@@ -35,7 +36,6 @@ __all__ = [
     "confirm",
     "count_attempts",
     "decide",
-    "require_gate",
     "require_gate",
     "run",
 ]

@@ -31,18 +31,21 @@ def bad_trees(value: object) -> Iterator[str]:
     pending: list[tuple[object, int | None]] = [(value, None)]
     while pending:
         item, width = pending.pop()
-        if isinstance(item, _PLAIN) or id(item) in seen:
+        # The type itself: an object may answer `isinstance` with whatever it likes.
+        kind = type(item)
+        if issubclass(kind, _PLAIN) or id(item) in seen:
             continue
         seen.add(id(item))
-        if isinstance(item, dict):
-            pending += [(part, width) for part in item.values()]
-        elif isinstance(item, list | tuple | set | frozenset):
-            pending += [(part, width) for part in item]
-        elif isinstance(item, numpy.ndarray):
-            if item.dtype == object:
-                pending += [(part, width) for part in item.ravel().tolist()]
+        inside: Any = item
+        if issubclass(kind, dict):
+            pending += [(part, width) for part in inside.values()]
+        elif issubclass(kind, list | tuple | set | frozenset):
+            pending += [(part, width) for part in inside]
+        elif issubclass(kind, numpy.ndarray):
+            if inside.dtype == object:
+                pending += [(part, width) for part in inside.ravel().tolist()]
         else:
-            check = _CHECKS.get(f"{type(item).__module__}.{type(item).__name__}")
+            check = _CHECKS.get(f"{kind.__module__}.{kind.__name__}")
             if check is not None:
                 yield from check(numpy, item, width)
             attributes = getattr(item, "__dict__", {})

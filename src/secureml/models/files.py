@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from secureml._progress import progress
-from secureml.errors import DigestMismatchError, FormatError, UnexpectedFileError
+from secureml.errors import DigestMismatchError, FormatError, StoreError, UnexpectedFileError
 from secureml.hashing.files import open_regular, unreadable
 from secureml.models.oms import OWN_IGNORED, OmsClaim, covers
 from secureml.wire.manifest import Manifest
@@ -204,6 +204,13 @@ def _read(path: Path, hash_type: str, *, keep: bool) -> tuple[bytes, bytes, byte
                     own.update(part)
     except OSError as error:
         raise unreadable(str(path), error) from error
+    except MemoryError as error:
+        raise StoreError(
+            f"{str(path)!r} does not fit into memory",
+            why="a model is loaded from the bytes that were verified, so all of them are held",
+            fix="check the file's size; a file that somebody swapped can have any, and "
+            "verify_model hashes it without holding it",
+        ) from error
     return sha256.digest(), own.digest(), kept, size
 
 

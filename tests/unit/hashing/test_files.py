@@ -201,6 +201,18 @@ def test_short_reads_are_put_together(tmp_path: Path, monkeypatch: pytest.Monkey
     assert hash_bytes(b"abcdef") == hash_file(path)
 
 
+def test_a_file_that_ends_early_has_no_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer bytes than the file has are not its digest, even if its times say nothing."""
+    path = tmp_path / "f"
+    path.write_bytes(b"abcdef")
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda fd, count: read(fd, count) and b"")
+    with pytest.raises(DigestMismatchError):
+        hash_file(path)
+
+
 def test_hash_objects_are_hashlibs() -> None:
     """`new` gives hashlib's interface for the algorithms that evidence may name."""
     state = hashing.new("sha256", b"a")

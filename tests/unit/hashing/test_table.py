@@ -10,6 +10,7 @@ import pytest
 from secureml.errors import DigestMismatchError, FormatError
 from secureml.hashing import (
     TableHasher,
+    _arrow,
     canonicalise,
     digest_and_canonicalise,
     table_digest,
@@ -175,6 +176,40 @@ def test_anything_may_lie_under_a_null(kind: Arrow, data: bytes) -> None:
 
     assert table_digest(clean) == table_digest(hidden)
     assert not any(handed.buffers()[1].to_pybytes())
+
+
+@pytest.mark.parametrize(
+    "full",
+    [
+        pa.array(["a", "hidden", "b"]),
+        pa.array(["a", "hidden", "b"], pa.large_string()),
+        pa.array([b"a", b"\xff", b"b"], pa.binary()),
+        pa.array(["a", "hidden", "b"]).dictionary_encode(),
+        pa.array([[1], [2, 3], []], pa.list_(pa.int8())),
+        pa.array([[1], [2, 3], []], pa.large_list(pa.int8())),
+        pa.array([True, True, False]),
+    ],
+    ids=lambda full: str(full.type).partition("<")[0],
+)
+def test_text_and_lists_under_a_null_are_no_content(full: Arrow) -> None:
+    """A null slot may have a length, elements and an index: none of it is seen."""
+    validity = pa.py_buffer(b"\x05")
+    if pa.types.is_dictionary(full.type):
+        indices = pa.Array.from_buffers(
+            full.indices.type, 3, [validity, full.indices.buffers()[1]], -1, 0
+        )
+        hidden = pa.DictionaryArray.from_arrays(indices, full.dictionary)
+    else:
+        children = [full.values] if pa.types.is_nested(full.type) else []
+        own = full.buffers()[1:2] if children else full.buffers()[1:]
+        hidden = pa.Array.from_buffers(full.type, 3, [validity, *own], -1, 0, children)
+    clean = pa.array([full[0].as_py(), None, full[2].as_py()], full.type)
+    tables = [pa.table({"a": array}) for array in (clean, hidden)]
+    out = [canonicalise(table)["a"].chunk(0) for table in tables]
+
+    assert table_digest(tables[0]) == table_digest(tables[1])
+    assert list(_arrow.parts(out[0])) == list(_arrow.parts(out[1]))
+    assert b"hidden" not in b"".join(b.to_pybytes() for b in out[1].buffers() if b is not None)
 
 
 @pytest.mark.parametrize(
