@@ -11,8 +11,10 @@ This module reads; `secureml.audit._store` writes.
 Source: docs/spec/audit-record.md, section "Details".
 """
 
+import errno
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,6 +34,9 @@ FLAGS: Final = (
     getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 )
 """How a details file is opened: never through a symbolic link."""
+
+_MAX_LINE: Final = 1 << 30
+"""Bytes of a line that are read: far beyond any record, and no whole disk of zeros."""
 
 _FILE: Final = re.compile(r"(\d{6,})\.jsonl", re.ASCII)
 
@@ -167,14 +172,20 @@ def read_segment(directory: Path, segment: str) -> Iterator[bytes]:
     """
     path = directory / f"{segment}.jsonl"
     try:
-        fd = os.open(path, os.O_RDONLY | FLAGS)
+        # Opening a FIFO must not wait for a writer.
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | FLAGS)
     except FileNotFoundError:
         return
     except OSError as error:
         raise _unreadable(path, error) from error
     try:
         with open(fd, "rb") as file:  # noqa: PTH123  of a file descriptor
-            yield from file
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise _unreadable(path, OSError(errno.EINVAL, "it is no regular file"))
+            while line := file.readline(_MAX_LINE):
+                yield line
+                if len(line) == _MAX_LINE:
+                    return  # What has no end is malformed, whatever follows.
     except OSError as error:
         raise _unreadable(path, error) from error
 

@@ -300,6 +300,17 @@ class AuditLog:
         self._published = time.monotonic()
         return note
 
+    def begin(self) -> None:
+        """
+        Become the writer now, and publish the ``start``: what comes next is after it.
+
+        Raises:
+            StoreError: The log could not be written.
+        """
+        with self._store.lock:
+            if not self._writer or not self._store.recovered:
+                self._store.alone(self._start)
+
     def publish(self) -> str:
         """
         Make every record durable and readable; return the signed checkpoint.

@@ -285,6 +285,11 @@ def _judge_run(
         links.append(
             _broken("dataset", provenance.name, "the run names no dataset, so no gate can be met")
         )
+    named = {join_digest(source.digests) for source in provenance.inputs}
+    for source in start[1].inputs:
+        if join_digest(source.digests) not in named:
+            why = "the run declared it at its start, and its provenance leaves it out"
+            links.append(_broken("dataset", source.name, why, join_digest(source.digests)))
     for source in provenance.inputs:
         links.extend(_judge_input(board, source, start[0], rule, counted))
     return links
@@ -393,6 +398,9 @@ def _verdict_problem(
         confirm(plan[0].statement, result[0].statement, item.statement)
     except ChainError as error:
         return error.why
+    except (TypeError, ValueError):
+        # Only canonical statements have the names that `confirm` compares.
+        return "plan, result or decision holds what canonical JSON cannot, such as a float"
     return ""
 
 

@@ -20,12 +20,13 @@ from secureml.wire.checkpoint import Checkpoint
 from secureml.wire.note import Note
 from secureml.workspace.roles import role_of
 
-__all__ = ["CLAIMS_NAME", "Claims", "encode_claims", "open_claims"]
+__all__ = ["CLAIMS_NAME", "MAX_CLAIMS", "Claims", "encode_claims", "open_claims"]
 
 CLAIMS_NAME = "claims.jsonl"
 """The file's name inside a model directory."""
 
-_LIMIT = 64 * 2**20
+MAX_CLAIMS = 64 * 2**20
+"""Bytes in the largest file of claims."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +61,10 @@ def open_claims(data: bytes, *, trust: Trust, what: str = CLAIMS_NAME) -> Claims
         VerificationError: A line does not verify, or two lines stand under
             different checkpoints.
     """
-    if len(data) > _LIMIT:
+    if len(data) > MAX_CLAIMS:
         raise FormatError(
             f"{what} is too large",
-            why=f"it has {len(data):,} bytes, the limit is {_LIMIT:,}",
+            why=f"it has more than {MAX_CLAIMS:,} bytes, which is the limit",
             fix="write the claims again with sign_model",
         )
     lines = data.split(b"\n")

@@ -110,14 +110,28 @@ class Custody:
     def ledger(self) -> StatementLog:
         """The statement log."""
         if self._statements is None:
-            self._statements = StatementLog(
-                self._open_log("log"), BlobStore(self.layout.blobs), clock=self._now
-            )
+            self._statements = self._open_statements()
+            if setup.complete_rotation(
+                self.layout,
+                ledger=self._statements,
+                trust=self.trust,
+                audited=lambda: Log.open(self.layout.audit).size,
+            ):
+                self._wrote = True
+                self._signers.clear()
+                self._effective = None
+                self._forget_logs()
+                self._statements = self._open_statements()
         return self._statements
+
+    def _open_statements(self) -> StatementLog:
+        return StatementLog(self._open_log("log"), BlobStore(self.layout.blobs), clock=self._now)
 
     @property
     def audit_log(self) -> audit.AuditLog:
         """The log of predictions."""
+        if self.role == "train" and self.layout.log.is_dir():
+            _ = self.ledger  # Which key signs now may hang on a rotation that a crash cut off.
         if self._audit is None:
             self._audit = audit.AuditLog(
                 self._open_log("audit"),
@@ -178,7 +192,7 @@ class Custody:
         self._anchor()
         return self.ledger.publish()
 
-    def _anchor(self) -> None:
+    def _anchor(self, *, again: bool = False) -> None:
         if not self.layout.audit.is_dir():
             return
         note = (
@@ -188,7 +202,7 @@ class Custody:
         )
         statement = sealing.anchor_statement(note)
         last = self.ledger.find(sealing.anchored_root(statement), st.ANCHOR)
-        if not last or last[-1].envelope.payload != statement.encode():
+        if again or not last or last[-1].envelope.payload != statement.encode():
             self.record(statement)
 
     def close(self) -> None:
@@ -204,13 +218,20 @@ class Custody:
             self._lock.release()
 
     def _seal(self) -> None:
-        """Write the seal as the last leaf: of the statement log, or of a server's audit log."""
+        """
+        Write the seal as the last leaf: of the statement log, or of a server's audit log.
+
+        A leaf comes before any file: it opens the directory, for whoever
+        verifies it meanwhile, or after a crash.
+        """
         if self.role == "train":
             if self._audit is not None:
                 self._audit.end()
-            self._anchor()
-        elif self._audit is not None:
-            self._audit.publish()
+            self._anchor(again=True)
+            self.ledger.publish()
+        else:
+            self.audit_log.begin()
+            self.audit_log.publish()
         setup.publish_trust(self.layout)
         seal = sealing.make_seal(self.layout.root, BlobStore(self.layout.blobs))
         if self.role == "train":

@@ -12,6 +12,9 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
+
+from secureml.errors import StoreError
 
 __all__ = ["LOGS", "Layout", "find_nested", "is_workspace", "private_directory", "walk_files"]
 
@@ -21,8 +24,10 @@ LOGS = ("log", "audit")
 
 def is_workspace(directory: Path) -> bool:
     """Tell whether *directory* looks like an evidence directory: a trust file and a log."""
-    return (directory / "trust.toml").is_file() and any(
-        (directory / name / "checkpoint").is_file() for name in LOGS
+    # Not Path.is_file: a name that is too long for the system is no file either.
+    return os.path.isfile(directory / "trust.toml") and any(  # noqa: PTH113  see above
+        os.path.isfile(directory / name / "checkpoint")  # noqa: PTH113  see above
+        for name in LOGS
     )
 
 
@@ -105,20 +110,34 @@ class Layout:
 
 
 def walk_files(root: Path) -> Iterator[Path]:
-    """Yield every entry below *root* that is not a directory, logs of *root* left out."""
-    for folder, directories, files in os.walk(root):
+    """
+    Yield every entry below *root* that is not a directory, logs of *root* left out.
+
+    A log that is a link is no log: it is yielded like any other link.
+
+    Raises:
+        StoreError: A directory cannot be listed, so nobody knows what is in it.
+    """
+    for folder, directories, files in os.walk(root, onerror=_unlisted):
         here = Path(folder)
+        # Not Path.is_symlink: a name that is too long for the system has no answer.
+        links = {d for d in directories if os.path.islink(here / d)}  # noqa: PTH114  see above
         if here == root:
-            directories[:] = [d for d in directories if d not in LOGS]
+            directories[:] = [d for d in directories if d not in LOGS or d in links]
         directories.sort()
-        for name in [*sorted(files), *(d for d in directories if (here / d).is_symlink())]:
+        for name in [*sorted(files), *(d for d in directories if d in links)]:
             yield here / name
 
 
 def find_nested(root: Path) -> list[Path]:
-    """Return the evidence directories inside *root*, outermost first."""
+    """
+    Return the evidence directories inside *root*, outermost first.
+
+    Raises:
+        StoreError: A directory cannot be listed, so nobody knows what is in it.
+    """
     found: list[Path] = []
-    for folder, directories, _ in os.walk(root):
+    for folder, directories, _ in os.walk(root, onerror=_unlisted):
         here = Path(folder)
         directories.sort()
         if here == root:
@@ -127,3 +146,12 @@ def find_nested(root: Path) -> list[Path]:
             found.append(here)
             directories.clear()
     return found
+
+
+def _unlisted(error: OSError) -> NoReturn:
+    raise StoreError(
+        f"the directory {str(error.filename)[:200]!r} cannot be listed",
+        why=error.strerror or str(error),
+        fix="check its permissions and the disk; a directory that is not evidence does not "
+        "belong there",
+    ) from error

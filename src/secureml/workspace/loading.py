@@ -19,7 +19,7 @@ from secureml.training.predicates import Provenance
 from secureml.wire import statement as st
 from secureml.wire.bundle import Bundle
 from secureml.workspace.chain import judge
-from secureml.workspace.claims import CLAIMS_NAME, Claims, open_claims
+from secureml.workspace.claims import CLAIMS_NAME, MAX_CLAIMS, Claims, open_claims
 
 __all__ = ["load_model", "load_with_claims"]
 
@@ -97,7 +97,7 @@ def _claims_bytes(path: Path) -> bytes | None:
     if not file.exists():
         return None
     with os.fdopen(open_regular(file), "rb") as stream:
-        return stream.read()
+        return stream.read(MAX_CLAIMS + 1)
 
 
 def _only_rule(claims: Claims | None, trust: Trust) -> ModelRule | None:

@@ -20,14 +20,16 @@ from secureml._durable import write_beside
 from secureml.errors import FormatError, KeyUnavailableError, StoreError
 from secureml.evidence.rotation import rotate as rotation_envelope
 from secureml.evidence.rotation import verify_rotation
-from secureml.evidence.statements import StatementLog
+from secureml.evidence.statements import Logged, StatementLog
 from secureml.evidence.trust import Identity, ModelRule, Position, Trust
 from secureml.gates import Gate
 from secureml.keys import Signer, Verifier
+from secureml.wire.statement import KEY_ROTATION
 from secureml.workspace.layout import LOGS, Layout
 
 __all__ = [
     "PURPOSES",
+    "complete_rotation",
     "create",
     "effective_trust",
     "key_file",
@@ -96,7 +98,7 @@ def create(
             )
         )
     own = Trust(identities=tuple(identities))
-    trust = own if reviewed is None else reviewed.merged(own)
+    trust = own if reviewed is None else reviewed.merged(_named_apart(own, reviewed))
     text = trust.to_toml().encode()
     _write(layout.trust, text)
     layout.root.mkdir(parents=True, exist_ok=True)
@@ -123,7 +125,9 @@ def effective_trust(layout: Layout, reviewed: Trust | None) -> Trust:
     """
     own = Trust.load(layout.trust) if layout.trust.exists() else None
     if reviewed is not None:
-        return reviewed if own is None else reviewed.merged(own_identities(layout, own))
+        if own is None:
+            return reviewed
+        return reviewed.merged(_named_apart(own_identities(layout, own), reviewed))
     if own is None:
         raise KeyUnavailableError(
             f"there is no trust to judge {str(layout.root)!r} under",
@@ -132,6 +136,28 @@ def effective_trust(layout: Layout, reviewed: Trust | None) -> Trust:
             fix="open it with trust='reviewed-trust.toml'",
         )
     return own
+
+
+def _named_apart(own: Trust, reviewed: Trust) -> Trust:
+    """
+    Return *own*, with other names where *reviewed* has given them to other keys.
+
+    A name is a label, and two servers may lie in directories of one name.
+    """
+    theirs = {identity.name: identity.fingerprint for identity in reviewed.identities}
+    return Trust(
+        tuple(
+            i
+            if theirs.get(i.name, i.fingerprint) == i.fingerprint
+            else replace(i, name=f"{i.name} {_mark(i.verifier)}")
+            for i in own.identities
+        )
+    )
+
+
+def _mark(verifier: Verifier) -> str:
+    """Return eight digits that tell keys of one name apart."""
+    return verifier.fingerprint.removeprefix("sha256:")[:8]
 
 
 def own_identities(layout: Layout, trust: Trust) -> Trust:
@@ -148,7 +174,8 @@ def pin(layout: Layout, other: Trust) -> None:
     """
     Add the identities and rules of *other* to the reviewed trust file of this machine.
 
-    A rule for a model that has one already replaces it.
+    A rule for a model that has one already replaces it.  The published copy
+    follows when the directory is sealed again: until then it is as sealed.
 
     Raises:
         FormatError: An identity contradicts one that is there.
@@ -167,7 +194,7 @@ def pin(layout: Layout, other: Trust) -> None:
             why=str(error),
             fix=f"edit {str(layout.trust)!r} by hand, after review",
         ) from error
-    _save(layout, joined)
+    _write(layout.trust, joined.to_toml().encode())
 
 
 def write_trust(
@@ -208,8 +235,8 @@ def rotate(
     Replace the key for *purpose* by a protected one, and return the new one.
 
     What happens if the process dies here: the new key is on the disk before
-    the leaf that hands over to it, and the trust file follows the leaf; until
-    then the old key goes on being the workspace's.
+    the leaf that hands over to it.  Without the leaf, the old key goes on being
+    the workspace's; with it, `complete_rotation` writes down the rest.
     """
     identity = trust.find(fingerprint=old.verifier.fingerprint)
     if identity is None:
@@ -224,20 +251,77 @@ def rotate(
         fresh, scheme=old.verifier.scheme, passphrase=passphrase, purposes=old.purposes
     )
     name = f"{layout.root.name} {purpose} {number}"
+    if any(name == other.name for other in trust.identities):
+        name = f"{layout.root.name} {_mark(new.verifier)} {purpose} {number}"
     envelope = rotation_envelope(old, new, name=name, roles=identity.roles, origin=ledger.origin)
     logged = ledger.append(envelope)
     ledger.publish()
+    _hand_over(layout, purpose, fresh, logged, ledger=ledger, trust=trust, audited=audited)
+    return new
+
+
+def complete_rotation(
+    layout: Layout, *, ledger: StatementLog, trust: Trust, audited: Callable[[], int]
+) -> bool:
+    """
+    Write down a rotation that a crash cut off after its leaf; tell whether there was one.
+
+    A key without its public half beside it was never taken into use.  Where
+    the log says that it took over, the old one is retired already: what that
+    signs from there on, nobody accepts.
+
+    Args:
+        layout: Where.
+        ledger: The statement log.
+        trust: What the workspace judges under.
+        audited: Returns how many leaves the audit log has.
+    """
+    fresh = [
+        (purpose, path)
+        for purpose in PURPOSES["train"]
+        for path in sorted(layout.keys.glob(f"{purpose}-*.pem"))
+        if not path.with_suffix(".pub").exists()
+    ]
+    if not fresh:
+        return False
+    ledger.log.acquire()  # What a crash left is read, too.
+    done = False
+    for logged in ledger:
+        statement = logged.envelope.statement()
+        if statement.predicate_type != KEY_ROTATION:
+            continue
+        number = str(statement.predicate.get("name")).rpartition(" ")[2]
+        for purpose, path in fresh:
+            now = keys.load_public(key_file(layout, purpose).with_suffix(".pub")).fingerprint
+            if path.stem == f"{purpose}-{number}" and statement.predicate.get("old") == now:
+                size = audited() if purpose == "audit" else 0
+                _hand_over(layout, purpose, path, logged, ledger=ledger, trust=trust, audited=size)
+                done = True
+    return done
+
+
+def _hand_over(
+    layout: Layout,
+    purpose: str,
+    fresh: Path,
+    logged: Logged,
+    *,
+    ledger: StatementLog,
+    trust: Trust,
+    audited: int,
+) -> None:
+    """Write down what the leaf *logged* says: first in the trust file, then beside the key."""
     position = Position(ledger.origin, logged.index, logged.at)
-    rotation = verify_rotation(envelope, trust=trust, position=position)
+    rotation = verify_rotation(logged.envelope, trust=trust, position=position)
     after = rotation.apply(Trust.load(layout.trust))
-    if purpose in LOGS and identity.origin is not None:
+    if purpose in LOGS and rotation.old.origin is not None:
         # A checkpoint has no leaf of its own: the old key is good for trees up
         # to the one it signed last, which holds the rotation itself.
         last = logged.index + 1 if purpose == "log" else audited
-        after = _retire(after, identity.fingerprint, {identity.origin: last})
-    _write(fresh.with_suffix(".pub"), new.verifier.pem.encode())
-    _save(layout, after)
-    return new
+        after = _retire(after, rotation.old.fingerprint, {rotation.old.origin: last})
+    _write(layout.trust, after.to_toml().encode())
+    _write(fresh.with_suffix(".pub"), rotation.new.pem.encode())
+    publish_trust(layout)
 
 
 def _retire(trust: Trust, fingerprint: str, limits: Mapping[str, int]) -> Trust:
@@ -279,12 +363,6 @@ def _key(layout: Layout, purpose: str) -> Signer:
     if path.exists():
         return keys.load(path, purposes=purposes)
     return keys.create(path, scheme=_SCHEMES[purpose], purposes=purposes)
-
-
-def _save(layout: Layout, trust: Trust) -> None:
-    text = trust.to_toml().encode()
-    _write(layout.trust, text)
-    _write(layout.published_trust, text, private=False)
 
 
 def _write(path: Path, data: bytes, *, private: bool = True) -> None:

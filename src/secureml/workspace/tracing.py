@@ -93,12 +93,12 @@ class Trace:
             mark = "✓" if link.ok else "✗"
             place = "" if link.index is None else f" #{link.index}"
             lines.append(
-                f"{mark} {'  ' * min(depth, 1)}{link.name:<16} {link.subject}"
+                f"{mark} {'  ' * min(depth, 1)}{link.name:<16} {_line(link.subject)}"
                 f"  {_short(link.digest)}"
             )
             said = f"by {link.signer}{place}" if link.signer else "by nobody trusted"
             state = link.strength if link.ok else f"BROKEN [{link.error}]"
-            lines.append(f"      {state}, {said}: {link.detail}")
+            lines.append(f"      {state}, {said}: {_line(link.detail)}")
         lines += [f"! {text}" for text in self.warnings]
         if not self.ok:
             lines.append("the chain does not hold")
@@ -122,6 +122,11 @@ class Trace:
             ],
             note=" · ".join(self.warnings),
         )
+
+
+def _line(text: str) -> str:
+    """Escape what would begin another line, or move the reader's eye: texts are signers' own."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _short(digest: str) -> str:
@@ -184,7 +189,8 @@ def _walk(
         )
     ]
     try:
-        audit.check_details([record], layout.details, partial=True)
+        erasures = [r for r in records if r.type == "erasure"]
+        audit.check_details([record, *erasures], layout.details, partial=True)
         if value is not NOTHING:
             links.append(_input_link(layout, log, record, index, value))
     except SecureMLError as error:
@@ -226,7 +232,8 @@ def _model_links(
     trust: Trust,
 ) -> list[Link]:
     record = records[index]
-    if record.model is None or record.model.digest is None:
+    known = _verified_digest(record)
+    if record.model is None or known is None:
         return [
             Link(
                 name="model",
@@ -235,15 +242,15 @@ def _model_links(
                 error=ChainError.code,
             )
         ]
-    digest = Digest.parse(record.model.digest)
+    digest = Digest.parse(known)
     load = next(
         (
             (i, r)
             for i, r in reversed(list(enumerate(records[:index])))
             if r.claims is not None
             and r.writer == record.writer
-            and r.model is not None
-            and r.model.digest == record.model.digest
+            and r.outcome == "ok"
+            and _verified_digest(r) == known
         ),
         None,
     )
@@ -272,6 +279,12 @@ def _model_links(
         detail=f"verified against {claims.size} entries of {claims.origin}",
     )
     return [loaded, *chain.links]
+
+
+def _verified_digest(record: audit.Record) -> str | None:
+    """Return the digest of the model that *record* says was verified; None when unverified."""
+    model = record.model
+    return model.digest if model is not None and model.status == "verified" else None
 
 
 def _link_of(error: SecureMLError, name: str, subject: str) -> Link:

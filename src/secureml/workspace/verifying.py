@@ -9,6 +9,7 @@ seal, every other file.
 Source: ``docs/spec/chain.md``, ``docs/spec/seal.md``.
 """
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,9 @@ from secureml.errors import (
     ConsistencyError,
     DigestMismatchError,
     FormatError,
+    SecureMLError,
     UnexpectedFileError,
+    VerificationError,
 )
 from secureml.evidence.blobs import BlobStore
 from secureml.evidence.checklog import VerifiedLog, verify_log
@@ -29,20 +32,25 @@ from secureml.evidence.rotation import apply_rotation
 from secureml.evidence.trust import Position, Trust
 from secureml.evidence.verify import Evidence, verify
 from secureml.gates.predicates import GatePlan, Verdict
-from secureml.hashing import hash_file
+from secureml.hashing import open_regular
 from secureml.models.oms import read_resources
 from secureml.wire import statement as st
-from secureml.wire.digest import SHA256, Digest
+from secureml.wire.digest import Digest
 from secureml.wire.dsse import Envelope
 from secureml.wire.logentry import LogEntry
-from secureml.wire.manifest import Manifest
 from secureml.wire.note import Note
+from secureml.workspace.accounting import Seals, account_for_files
 from secureml.workspace.chain import Chain, judge
-from secureml.workspace.layout import Layout, find_nested, walk_files
+from secureml.workspace.layout import LOGS, Layout, find_nested
 from secureml.workspace.roles import role_of
 from secureml.workspace.sealing import Seal, anchored_note
 
 __all__ = ["Report", "verify_directory"]
+
+_DEPTH = 8
+_NOTE_LIMIT = 1 << 20
+_LOOKS = 20
+"""A writer that opens or seals the directory meanwhile is no break of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,8 +174,9 @@ def verify_directory(directory: Path, *, trust: Trust, checkpoints: Sequence[str
     Raises:
         VerificationError: Something does not hold; the error names it.
         FormatError: Something cannot be read, or *directory* holds no log.
+        StoreError: The system could not read a file.
     """
-    report = _verify(Layout.of(directory), trust, checkpoints)
+    report = _settle(Layout.of(directory), trust, checkpoints)
     known = report.origins()
     for note in checkpoints:
         if _origin(note) not in known:
@@ -180,7 +189,25 @@ def verify_directory(directory: Path, *, trust: Trust, checkpoints: Sequence[str
     return report
 
 
-def _verify(layout: Layout, trust: Trust, checkpoints: Sequence[str]) -> Report:
+def _settle(layout: Layout, trust: Trust, checkpoints: Sequence[str]) -> Report:
+    """Verify, and look again where a writer at work may explain what was found."""
+    for _ in range(_LOOKS):
+        seen = _heads(layout.root)
+        try:
+            return _verify(layout, trust, checkpoints)
+        except (VerificationError, FormatError):
+            if _heads(layout.root) == seen:
+                raise
+    return _verify(layout, trust, checkpoints)
+
+
+def _verify(layout: Layout, trust: Trust, checkpoints: Sequence[str], *, depth: int = 0) -> Report:
+    if depth > _DEPTH:
+        raise FormatError(
+            "evidence directories lie inside each other too deeply",
+            why=f"{str(layout.root)[:200]!r} is more than {_DEPTH} deep",
+            fix="a machine's evidence is collected side by side: remove what nobody collected",
+        )
     book = _Book(layout, trust)
     if not layout.log.is_dir() and not layout.audit.is_dir():
         raise FormatError(
@@ -192,9 +219,12 @@ def _verify(layout: Layout, trust: Trust, checkpoints: Sequence[str]) -> Report:
         book.read_statements(checkpoints)
     if layout.audit.is_dir():
         book.read_audit(checkpoints)
+    else:
+        book.refuse_lost_audit()
     # What is inside comes first: its logs name a changed entry, a seal only its file.
     nested = tuple(
-        _verify(Layout.of(inner), book.trust, checkpoints) for inner in find_nested(layout.root)
+        _verify(Layout.of(inner), book.trust, checkpoints, depth=depth + 1)
+        for inner in find_nested(layout.root)
     )
     files = book.check_files()
     return book.report(files, nested, {_origin(note) for note in checkpoints})
@@ -216,15 +246,14 @@ class _Book:
         self.evidence: list[Evidence] = []
         self.anchors: list[str] = []
         self.named_blobs: set[str] = set()
-        self.seal: Seal | None = None
-        self.sealed = False
+        self.seals = Seals()
         self.records: Sequence[audit.Record] = ()
 
     # -- statements ------------------------------------------------------------
 
     def read_statements(self, notes: Sequence[str]) -> None:
         log = self._verify_log(self.layout.log, "log", notes)
-        before = ""
+        before = kind = ""
         for index, leaf in enumerate(log.entries):
             entry = LogEntry.decode(leaf)
             if entry.at < before:
@@ -235,9 +264,8 @@ class _Book:
                 )
             before = entry.at
             envelope = entry.envelope or self._spilled(entry)
-            self._take(envelope, Position(log.origin, index, entry.at))
-        last = self.evidence[-1] if self.evidence else None
-        self.sealed = last is not None and last.statement.predicate_type == st.SEAL
+            kind = self._take(envelope, Position(log.origin, index, entry.at))
+        self.seals.last = kind == st.SEAL
 
     def _spilled(self, entry: LogEntry) -> Envelope:
         blob = entry.blob
@@ -263,22 +291,25 @@ class _Book:
             )
         return envelope
 
-    def _take(self, envelope: Envelope, position: Position) -> None:
+    def _take(self, envelope: Envelope, position: Position) -> str:
+        """Verify one statement, take note of it, and return its type."""
         statement = envelope.statement()
         kind = statement.predicate_type
         if kind == st.KEY_ROTATION:
             self.trust = apply_rotation(envelope, trust=self.trust, position=position)
-            return
+            return kind
         item = verify(envelope, trust=self.trust, role=role_of(kind), position=position)
         self.evidence.append(item)
         if kind == st.ANCHOR:
             self.anchors.append(anchored_note(statement))
         elif kind == st.SEAL:
-            self._take_seal(Seal.from_json(statement.predicate))
+            self.seals.statement = self._seal_of(statement.predicate)
+        return kind
 
-    def _take_seal(self, seal: Seal) -> None:
-        self.seal = seal
+    def _seal_of(self, value: object) -> Seal:
+        seal = Seal.from_json(value)
         self.named_blobs.add(seal.manifest.hex)
+        return seal
 
     # -- predictions -----------------------------------------------------------
 
@@ -293,11 +324,23 @@ class _Book:
         # that wrote after that seals in the audit log itself.
         anchored = max((_size(note) for note in self.anchors), default=0)
         if log.size > anchored:
-            self.sealed = self.records[-1].seal is not None
             for record in self.records[anchored:]:
                 if record.seal is not None:
-                    self._take_seal(Seal.from_json(record.seal))
-        audit.check_details(self.records, self.layout.details, open_end=not self.sealed)
+                    self.seals.audit = self._seal_of(record.seal)
+            # The audit key does not seal what the trainer left open.
+            closed = self.seals.last or not self.layout.log.is_dir()
+            self.seals.last = closed and self.records[-1].seal is not None
+        audit.check_details(self.records, self.layout.details, open_end=not self.seals.last)
+
+    def refuse_lost_audit(self) -> None:
+        """Refuse a directory whose audit log is gone although its statement log anchors one."""
+        if self.anchors:
+            raise ConsistencyError(
+                f"the audit log {_origin(self.anchors[-1])!r} is gone from "
+                f"{str(self.layout.root)!r}",
+                why=f"the statement log anchors {_size(self.anchors[-1])} entries of it",
+                fix="restore audit/ from a copy",
+            )
 
     def _verify_log(
         self, directory: Path, role: str, notes: Sequence[str], *, anchors: Sequence[str] = ()
@@ -308,7 +351,8 @@ class _Book:
                 why="a log is what its signed checkpoint says it is; without one it is nothing",
                 fix="restore it from a copy",
             )
-        mine = [note for note in notes if _origin(note) == _first_line(directory)]
+        first = _note(directory).split(b"\n", 1)[0].decode("utf-8", "replace")
+        mine = [note for note in notes if _origin(note) == first]
         log = verify_log(directory, trust=self.trust, role=role, remembered=mine, anchors=anchors)
         self.logs.append(log)
         return log
@@ -321,58 +365,9 @@ class _Book:
 
     def check_files(self) -> int:
         """Account for every file but the logs' own; return how many there are."""
-        sealed = self._sealed_files()
-        count = 0
-        present: set[str] = set()
-        for path in walk_files(self.layout.root):
-            name = path.relative_to(self.layout.root).as_posix()
-            present.add(name)
-            count += 1
-            blob = _blob_hex(name)
-            expected = sealed.get(name)
-            loose = name.startswith("details/") or name == "trust.toml"
-            if blob is not None and (blob in self.named_blobs or not self.sealed):
-                # A blob is named before its leaf is: in an open directory it
-                # may be early, and is checked against its own name.
-                expected = expected or bytes.fromhex(blob)
-            if expected is None and not (loose and not self.sealed):
-                raise UnexpectedFileError(
-                    f"{name!r} is in the evidence directory, and nothing signed names it",
-                    why="the seal does not list it"
-                    if self.seal
-                    else "the workspace was never sealed: it was not closed",
-                    fix="remove the file; if it belongs there, open the workspace and close it, "
-                    "which seals it",
-                )
-            found = hash_file(path)
-            if expected is not None and found.value != expected and (self.sealed or not loose):
-                raise DigestMismatchError(
-                    f"{name!r} was changed after the directory was sealed",
-                    why=f"it has {found.short}, the seal says {Digest(SHA256, expected).short}",
-                    fix="restore the file from a copy; keep the changed one for the inquiry",
-                )
-        wanted = {n for n in sealed if self.sealed or not n.startswith("details/")}
-        blobs = {f"blobs/sha256/{h[:2]}/{h[2:]}" for h in self.named_blobs}
-        gone = sorted((wanted | blobs) - present)
-        if gone:
-            raise UnexpectedFileError(
-                f"{gone[0]!r} is missing from the evidence directory",
-                why=f"{len(gone)} files that the evidence names are gone",
-                fix="restore them from a copy",
-            )
-        return count
-
-    def _sealed_files(self) -> dict[str, bytes]:
-        if self.seal is None:
-            return {}
-        manifest = Manifest.decode(self._blob(self.seal.manifest))
-        if manifest.digest != self.seal.digest or len(manifest) != self.seal.files:
-            raise FormatError(
-                "the seal contradicts the list of files it names",
-                why=f"the list has {manifest.digest.short}, the seal {self.seal.digest.short}",
-                fix="the evidence was written by something else: keep it, and compare with a copy",
-            )
-        return {entry.name: entry.sha256 for entry in manifest}
+        return account_for_files(
+            self.layout.root, seals=self.seals, blobs=self.blobs, named_blobs=self.named_blobs
+        )
 
     # -- models ----------------------------------------------------------------
 
@@ -408,7 +403,7 @@ class _Book:
             statements=dict(Counter(e.statement.predicate_type for e in self.evidence)),
             records=len(self.records),
             files=files,
-            sealed=self.sealed,
+            sealed=self.seals.last,
             models=tuple(chains),
             rollback="checked" if checked else "not checkable",
             unanchored=self._unanchored(),
@@ -472,19 +467,18 @@ def _refuse_special(details: Path) -> None:
             )
 
 
-def _blob_hex(name: str) -> str | None:
-    parts = name.split("/")
-    if len(parts) == 4 and parts[:2] == ["blobs", "sha256"]:  # noqa: PLR2004  blobs/sha256/ab/cd…
-        return parts[2] + parts[3]
-    return None
-
-
-def _first_line(directory: Path) -> str:
-    path = directory / "checkpoint"
+def _note(directory: Path) -> bytes:
+    """Return the checkpoint as it lies there, unverified; nothing where it cannot be read."""
     try:
-        return path.read_text("utf-8").split("\n", 1)[0]
-    except (OSError, UnicodeDecodeError):
-        return ""
+        with os.fdopen(open_regular(directory / "checkpoint"), "rb") as file:
+            return file.read(_NOTE_LIMIT)
+    except (OSError, SecureMLError):
+        return b""  # `verify_log` says what is wrong with it.
+
+
+def _heads(root: Path) -> list[bytes]:
+    """Return the checkpoints of *root* and of what is inside it, to see whether one moves."""
+    return [_note(place / name) for place in (root, *find_nested(root)) for name in LOGS]
 
 
 def _size(note: str) -> int:

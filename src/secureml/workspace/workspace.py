@@ -225,6 +225,7 @@ class Workspace:
         model, claims = loading.load_with_claims(
             Path(path), trust=self.trust, name=name, allow_types=allow_types
         )
+        self.audit_log.begin()  # A new file in a directory that is sealed would be a break.
         digest = BlobStore(self._layout.blobs).put(claims)
         self.audit_log.record_model_load(model, claims=digest)
         self.audit_log.publish()

@@ -1,5 +1,6 @@
 """Each link of the chain breaks by name when what it joins, or where it stands, is wrong."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,7 @@ from secureml.training.code import Code
 from secureml.training.predicates import Input, Output, Provenance, RunStart
 from secureml.wire import statement as st
 from secureml.wire.digest import Digest
+from secureml.wire.dsse import Envelope, Signature, pae
 from secureml.wire.manifest import Manifest
 from secureml.wire.statement import Statement, Subject
 from secureml.workspace.chain import Chain, join_digest, judge
@@ -401,3 +403,51 @@ def test_before_a_signature_only_the_rest_is_judged() -> None:
     assert unsigned(signed=False).ok
     assert "model signature" == broken(unsigned())
     assert st.OMS not in {link.name for link in unsigned(signed=False).links}
+
+
+def test_provenance_leaves_out_no_declared_input() -> None:
+    """A dataset that the run's start declares is an input, whatever the provenance says."""
+    both = (Input(name="data", digests=TABLE), Input(name="more", digests=OTHER))
+    began = RunStart(
+        invocation_id="6c9e4f0a-0000-4000-8000-000000000000",
+        name="demo",
+        seed=1,
+        parameters={},
+        started_on=TIME,
+        inputs=both,
+        code=CODE,
+    )
+    start, provenance = run((Input(name="data", digests=TABLE),), start=began)
+    chain = GOOD.but(start=start, provenance=provenance).judge()
+
+    assert "dataset" == broken(chain)
+    assert "leaves it out" in next(link.detail for link in chain.links if not link.ok)
+
+
+def test_what_has_no_canonical_spelling_is_refused_by_name() -> None:
+    """A float in a field that nobody reads breaks the link, and nothing else is raised."""
+    result, _ = decision(PLAN)
+    odd = Statement(result.subject, result.predicate_type, {**result.predicate, "more": 0.5})
+    raw = json.dumps(
+        {
+            "_type": "https://in-toto.io/Statement/v1",
+            "subject": [{"name": s.name, "digest": dict(s.digest)} for s in odd.subject],
+            "predicateType": odd.predicate_type,
+            "predicate": odd.predicate,
+        }
+    ).encode()
+    verdict = Verdict.from_statement(GOOD.steps["verdict"])
+    named = replace(verdict, result=Digest.sha256(raw)).statement()
+    evidence = GOOD.but(verdict=named).evidence()
+    message = pae(st.PAYLOAD_TYPE, raw)
+    signature = Signature(KEY.verifier.hint, KEY.sign(message, purpose="statements"))
+    evidence[2] = verify(
+        Envelope(st.PAYLOAD_TYPE, raw, (signature,)),
+        trust=TRUST,
+        role="gate",
+        position=Position(ORIGIN, 2, TIME),
+    )
+    chain = judge(MODEL.digest, evidence, [RULE])
+
+    assert "gate decision" == broken(chain)
+    assert "float" in next(link.detail for link in chain.links if not link.ok)
