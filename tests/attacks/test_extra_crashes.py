@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import secureml
-from secureml import keys
+from secureml import hashing, keys
 from secureml.errors import KeyUnavailableError
 from secureml.evidence.trust import Identity, Trust
+from secureml.wire.digest import Digest
 from secureml.workspace import Workspace, setup, verify_directory
 
 PASSPHRASE = secrets.token_urlsafe()
@@ -139,13 +140,12 @@ def test_details_that_grow_have_no_digest(tmp_path: Path, monkeypatch: pytest.Mo
 
     score(1)
     server.checkpoint()
-    from secureml.workspace import accounting
 
-    def growing(path: Path) -> None:
+    def hash_still(path: Path) -> Digest:
         assert path.parent.name != "details", "it was hashed while its writer is at work"
+        return hashing.hash_file(path)
 
-    hash_file = accounting.hash_file
-    monkeypatch.setattr(accounting, "hash_file", lambda path: growing(path) or hash_file(path))
+    monkeypatch.setattr("secureml.workspace.accounting.hash_file", hash_still)
 
     assert not verify_directory(server.path, trust=server.trust).sealed
 
@@ -159,9 +159,7 @@ def test_a_file_that_is_about_to_be_renamed_is_waited_for(
     server.checkpoint()
     passing = server.path / f".trust.toml.{'0' * 16}.tmp"
     passing.write_bytes(b"half of it")
-    from secureml.workspace import accounting
-
-    monkeypatch.setattr(accounting.time, "sleep", lambda _: passing.unlink())
+    monkeypatch.setattr("secureml.workspace.accounting.time.sleep", lambda _: passing.unlink())
 
     assert not verify_directory(server.path, trust=server.trust).sealed
 
@@ -177,7 +175,7 @@ def test_an_erased_value_breaks_no_trace(tmp_path: Path) -> None:
     with secureml.audit.collect() as records:
         score(1)
     erasure = {"records": [records[0].id]}
-    server.audit_log.append({"type": "erasure", "erasure": erasure})  # type: ignore[dict-item]
+    server.audit_log.append({"type": "erasure", "erasure": erasure})
     (server.path / "details" / "000000.jsonl").write_bytes(b"")
     broken = [link.name for link in server.trace(records[0].id).links if not link.ok]
 

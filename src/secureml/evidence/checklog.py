@@ -67,6 +67,8 @@ _CACHE = 16 << 20
 _WAIT = 0.05
 _WAITS = 12
 """A writer at work leaves files for a moment that belong to no checkpoint yet."""
+_PATIENCE = 30.0
+"""Seconds after which a directory that never comes to rest is given up."""
 
 
 @final
@@ -302,18 +304,22 @@ def _settle(path: Path, trust: Trust, role: str) -> _Snapshot:
     """Look at the directory until no writer is in the middle of something."""
     directory = LogDirectory(path)
     waits = 0
+    deadline = time.monotonic() + _PATIENCE
     seen = directory.require()
     while True:
         try:
             return _look(path, seen, trust, role)
         except _UnsettledError as unsettled:
             again = directory.require()
-            if again.note == seen.note:
-                if not unsettled.wait or waits == _WAITS:
-                    raise unsettled.error from None
+            if again.note != seen.note:
+                # A writer is at work: what was odd may be of a checkpoint to come.
+                waits = 0
+            elif not unsettled.wait or waits == _WAITS:
+                raise unsettled.error from None
+            else:
                 time.sleep(_WAIT)
-            waits += 1
-            if waits > 20 * _WAITS:
+                waits += 1
+            if time.monotonic() > deadline:
                 raise unsettled.error from None
             seen = again
 
