@@ -65,10 +65,12 @@ def _print_error(args: argparse.Namespace, code: str, what: str, why: str, fix: 
     if args.json:
         print(json.dumps({"ok": False, "code": code, "what": what, "why": why, "fix": fix}))
         return
-    print(f"{what} [{code}]" if code else what, file=sys.stderr)
+    from secureml.workspace.tracing import one_line
+
+    print(one_line(f"{what} [{code}]" if code else what), file=sys.stderr)
     for name, text in (("why", why), ("fix", fix)):
         if text:
-            print(f"  {name}: {text}", file=sys.stderr)
+            print(f"  {name}: {one_line(text)}", file=sys.stderr)
 
 
 def _say(args: argparse.Namespace, text: object) -> None:
@@ -175,6 +177,7 @@ def _verify(args: argparse.Namespace) -> dict[str, object]:
     notes = [Path(name).read_text("utf-8") for name in args.checkpoint or ()]
     report = verify_directory(layout.root, trust=trust, checkpoints=(*layout.remembered(), *notes))
     _say(args, report)
+    _say(args, f"under the trust file {args.trust or layout.trust}")
     return report.to_dict()
 
 

@@ -174,26 +174,18 @@ def pin(layout: Layout, other: Trust) -> None:
     """
     Add the identities and rules of *other* to the reviewed trust file of this machine.
 
-    A rule for a model that has one already replaces it.  The published copy
-    follows when the directory is sealed again: until then it is as sealed.
-
-    Raises:
-        FormatError: An identity contradicts one that is there.
+    A rule for a model that has one already replaces it; a key whose name is
+    taken by another one, as two servers of the same directory name have it, is
+    named apart.  The published copy follows when the directory is sealed
+    again: until then it is as sealed.
     """
     mine = Trust.load(layout.trust)
     known = {identity.fingerprint for identity in mine.identities}
+    fresh = Trust(tuple(i for i in other.identities if i.fingerprint not in known))
     rules = {rule.name: rule for rule in (*mine.rules, *other.rules)}
-    try:
-        joined = Trust(
-            (*mine.identities, *(i for i in other.identities if i.fingerprint not in known)),
-            tuple(rules.values()),
-        )
-    except ValueError as error:
-        raise FormatError(
-            "the trust file contradicts the one of this machine",
-            why=str(error),
-            fix=f"edit {str(layout.trust)!r} by hand, after review",
-        ) from error
+    joined = Trust(
+        (*mine.identities, *_named_apart(fresh, mine).identities), tuple(rules.values())
+    )
     _write(layout.trust, joined.to_toml().encode())
 
 

@@ -23,7 +23,7 @@ from secureml.workspace.chain import Link, judge
 from secureml.workspace.claims import open_claims
 from secureml.workspace.layout import Layout, find_nested
 
-__all__ = ["NOTHING", "Trace", "trace_prediction"]
+__all__ = ["NOTHING", "Trace", "one_line", "trace_prediction"]
 
 NOTHING = object()
 """Stands for "no input was given", because None is a value that a call may take."""
@@ -93,12 +93,12 @@ class Trace:
             mark = "✓" if link.ok else "✗"
             place = "" if link.index is None else f" #{link.index}"
             lines.append(
-                f"{mark} {'  ' * min(depth, 1)}{link.name:<16} {_line(link.subject)}"
+                f"{mark} {'  ' * min(depth, 1)}{link.name:<16} {one_line(link.subject)}"
                 f"  {_short(link.digest)}"
             )
             said = f"by {link.signer}{place}" if link.signer else "by nobody trusted"
             state = link.strength if link.ok else f"BROKEN [{link.error}]"
-            lines.append(f"      {state}, {said}: {_line(link.detail)}")
+            lines.append(f"      {state}, {said}: {one_line(link.detail)}")
         lines += [f"! {text}" for text in self.warnings]
         if not self.ok:
             lines.append("the chain does not hold")
@@ -124,7 +124,7 @@ class Trace:
         )
 
 
-def _line(text: str) -> str:
+def one_line(text: str) -> str:
     """Escape what would begin another line, or move the reader's eye: texts are signers' own."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 

@@ -321,7 +321,7 @@ class Workspace:
         Add the identities and rules of a reviewed trust file to this machine's own.
 
         Raises:
-            FormatError: It cannot be read, or contradicts what is pinned.
+            FormatError: It cannot be read.
         """
         other = trust if isinstance(trust, Trust) else Trust.load(trust)
         self._custody.pin(other)
