@@ -143,7 +143,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """The ratio table of docs/performance.md, measured on this machine."""
-    session.install(".[demo,safetensors]")
+    session.install(".[demo,safetensors]", "model-signing", "pyopenssl")
     session.run("python", "bench", *session.posargs)
 
 
