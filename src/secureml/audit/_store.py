@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Final, TypeVar
 
+from secureml._durable import sync_directory
 from secureml.audit.details import FLAGS, read_segment, segments
 from secureml.errors import StoreError
 
@@ -232,11 +233,7 @@ class DetailStore:
 
     def _sync_directory(self) -> None:
         for directory in (self.directory, self.directory.parent):
-            fd = os.open(directory, os.O_RDONLY)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            sync_directory(directory)
 
 
 def _sync(fd: int) -> None:

@@ -35,6 +35,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from secureml._durable import sync_directory
 from secureml.errors import KeyUnavailableError
 from secureml.keys.signer import KeySigner, PrivateKey, check_purposes
 from secureml.keys.verifier import SCHEMES, Verifier
@@ -210,21 +211,11 @@ def _write_new(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(fd)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         with suppress(OSError):
             path.unlink()
         raise _os_error(path, "written", error) from error
-
-
-def _sync_directory(directory: Path) -> None:
-    if os.name != "posix":
-        return
-    fd = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _read(path: Path, *, private: bool) -> bytes:

@@ -156,8 +156,8 @@ class TlogEntry:
 
     Attributes:
         log_index: Position of the leaf, from 0.
-        log_id: The log's key as `secureml.wire.note.key_hash` names it, 32
-            bytes; a hint.
+        log_id: SHA-256 of the DER public key that signed the checkpoint, 32
+            bytes.
         kind: `KIND`.
         version: `VERSION`.
         body: The leaf, ``docs/spec/log-entry.md``.
