@@ -15,13 +15,18 @@ Source: scikit-learn pull request 34558.
 """
 
 from collections.abc import Iterator
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 from secureml._extras import require
 
 __all__ = ["bad_trees"]
 
-_PLAIN = (str, bytes, bytearray, bool, int, float, complex, type, type(None))
+_PLAIN = (
+    *(str, bytes, bytearray, bool, int, float, complex, type, type(None)),
+    # Code is not part of a model, and from a module everything can be reached.
+    *(ModuleType, FunctionType, BuiltinFunctionType),
+)
 
 
 def bad_trees(value: object) -> Iterator[str]:
