@@ -16,9 +16,8 @@ from secureml.errors import ChainError, FormatError
 from secureml.evidence.trust import Trust
 from secureml.evidence.verify import Evidence, verify_bundle
 from secureml.wire.bundle import Bundle, TlogEntry
-from secureml.wire.checkpoint import Checkpoint
-from secureml.wire.note import Note
 from secureml.workspace.roles import role_of
+from secureml.workspace.sealing import checkpoint_of
 
 __all__ = ["CLAIMS_NAME", "MAX_CLAIMS", "Claims", "encode_claims", "open_claims"]
 
@@ -104,10 +103,5 @@ def open_claims(data: bytes, *, trust: Trust, what: str = CLAIMS_NAME) -> Claims
             fix="write the claims again with sign_model",
         )
     note = checkpoints.pop()
-    origin, size = _head(note)
-    return Claims(evidence=tuple(evidence), checkpoint=note, origin=origin, size=size)
-
-
-def _head(note: str) -> tuple[str, int]:
-    checkpoint = Checkpoint.decode(Note.decode(note).text)
-    return checkpoint.origin, checkpoint.size
+    head = checkpoint_of(note)
+    return Claims(evidence=tuple(evidence), checkpoint=note, origin=head.origin, size=head.size)

@@ -11,14 +11,14 @@ from secureml.evidence.attest import attest
 from secureml.evidence.blobs import BlobStore
 from secureml.evidence.log import Log, WriterLock
 from secureml.evidence.statements import Logged, StatementLog
-from secureml.evidence.trust import Position, Trust
+from secureml.evidence.trust import Trust
 from secureml.evidence.verify import Evidence, verify
 from secureml.keys import Signer
 from secureml.wire import statement as st
 from secureml.wire.statement import Statement
 from secureml.workspace import sealing, setup
 from secureml.workspace.layout import Layout
-from secureml.workspace.roles import role_of
+from secureml.workspace.roles import evidence_of, role_of
 
 __all__ = ["Custody"]
 
@@ -166,12 +166,7 @@ class Custody:
 
     def evidence(self, logged: Logged) -> Evidence:
         """Verify what our own log holds."""
-        return verify(
-            logged.envelope,
-            trust=self.trust,
-            role=role_of(logged.envelope.statement().predicate_type),
-            position=Position(self.ledger.origin, logged.index, logged.at),
-        )
+        return evidence_of(logged, origin=self.ledger.origin, trust=self.trust)
 
     def history(self) -> list[tuple[int, Statement]]:
         """Return every statement so far, with its place."""

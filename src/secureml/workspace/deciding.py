@@ -10,12 +10,12 @@ again, and that is an attempt.
 from secureml import gates
 from secureml.clock import parse_time
 from secureml.evidence.statements import Logged, StatementLog
-from secureml.evidence.trust import Position, Trust
-from secureml.evidence.verify import verify
+from secureml.evidence.trust import Trust
 from secureml.gates import Attempts, Gate, GateResult, Measurable, Policy
 from secureml.gates.predicates import TestResult, Verdict, confirm
 from secureml.wire import statement as st
 from secureml.wire.statement import Statement, Subject
+from secureml.workspace.roles import evidence_of
 
 __all__ = ["standing_result"]
 
@@ -66,5 +66,4 @@ def _rebuilt(
 
 
 def _verified(logged: Logged, ledger: StatementLog, trust: Trust) -> Statement:
-    position = Position(ledger.origin, logged.index, logged.at)
-    return verify(logged.envelope, trust=trust, role="gate", position=position).statement
+    return evidence_of(logged, origin=ledger.origin, trust=trust).statement

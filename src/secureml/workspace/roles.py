@@ -6,9 +6,11 @@ refused instead of being skipped.
 """
 
 from secureml.errors import FormatError
-from secureml.evidence.verify import ROLE_OF
+from secureml.evidence.statements import Logged
+from secureml.evidence.trust import Position, Trust
+from secureml.evidence.verify import ROLE_OF, Evidence, verify
 
-__all__ = ["role_of"]
+__all__ = ["evidence_of", "role_of"]
 
 
 def role_of(predicate_type: str) -> str:
@@ -26,3 +28,19 @@ def role_of(predicate_type: str) -> str:
             fix="use a version of secureml-sdk that knows it, or remove what wrote it",
         )
     return role
+
+
+def evidence_of(logged: Logged, *, origin: str, trust: Trust) -> Evidence:
+    """
+    Verify a statement of our own log *origin* at its place, under its role.
+
+    Raises:
+        VerificationError: It does not hold under *trust*.
+        FormatError: It cannot be read, or has no role.
+    """
+    return verify(
+        logged.envelope,
+        trust=trust,
+        role=role_of(logged.envelope.statement().predicate_type),
+        position=Position(origin, logged.index, logged.at),
+    )

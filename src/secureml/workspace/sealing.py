@@ -36,6 +36,7 @@ __all__ = [
     "anchor_statement",
     "anchored_note",
     "anchored_root",
+    "checkpoint_of",
     "directory_manifest",
     "make_seal",
     "seal_statement",
@@ -117,7 +118,7 @@ def seal_statement(seal: Seal) -> Statement:
 
 def anchor_statement(note: str) -> Statement:
     """Return the statement that anchors the checkpoint of another log."""
-    checkpoint = _checkpoint(note)
+    checkpoint = checkpoint_of(note)
     return Statement(
         subject=(Subject(name=checkpoint.origin, digest={SHA256: checkpoint.root.hex()}),),
         predicate_type=st.ANCHOR,
@@ -153,5 +154,11 @@ def anchored_note(statement: Statement) -> str:
     )
 
 
-def _checkpoint(note: str) -> Checkpoint:
+def checkpoint_of(note: str) -> Checkpoint:
+    """
+    Return what a signed note says as a checkpoint; its signature is not verified.
+
+    Raises:
+        FormatError: It is not one.
+    """
     return Checkpoint.decode(Note.decode(note).text)

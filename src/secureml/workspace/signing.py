@@ -18,7 +18,7 @@ from secureml._html import card
 from secureml.errors import ChainError, DigestMismatchError, GateDeniedError
 from secureml.evidence.statements import StatementLog
 from secureml.evidence.subject import SubjectLike
-from secureml.evidence.trust import ModelRule, Position, Trust
+from secureml.evidence.trust import ModelRule, Trust
 from secureml.evidence.verify import Evidence, verify
 from secureml.gates.predicates import GatePlan, Verdict
 from secureml.hashing import manifest
@@ -29,7 +29,7 @@ from secureml.wire import statement as st
 from secureml.wire.digest import Digest
 from secureml.workspace.chain import join_digest, judge
 from secureml.workspace.claims import CLAIMS_NAME, encode_claims
-from secureml.workspace.roles import role_of
+from secureml.workspace.roles import evidence_of, role_of
 
 __all__ = ["SignedModel", "passing_decisions", "sign_model"]
 
@@ -131,14 +131,11 @@ def sign_model(
 
 
 def _all_evidence(ledger: StatementLog, trust: Trust) -> list[Evidence]:
-    found: list[Evidence] = []
-    for logged in ledger:
-        role = role_of(logged.envelope.statement().predicate_type)
-        if role == "log":
-            continue
-        position = Position(ledger.origin, logged.index, logged.at)
-        found.append(verify(logged.envelope, trust=trust, role=role, position=position))
-    return found
+    return [
+        evidence_of(logged, origin=ledger.origin, trust=trust)
+        for logged in ledger
+        if role_of(logged.envelope.statement().predicate_type) != "log"
+    ]
 
 
 def _produced(item: Evidence, digest: Digest) -> bool:

@@ -43,7 +43,7 @@ from secureml.workspace.accounting import Seals, account_for_files
 from secureml.workspace.chain import Chain, judge
 from secureml.workspace.layout import LOGS, Layout, find_nested
 from secureml.workspace.roles import role_of
-from secureml.workspace.sealing import Seal, anchored_note
+from secureml.workspace.sealing import Seal, anchored_note, checkpoint_of
 
 __all__ = ["Report", "verify_directory"]
 
@@ -322,7 +322,7 @@ class _Book:
                 self.named_blobs.add(record.claims.hex)
         # What was anchored is older than the seal of the statement log; a server
         # that wrote after that seals in the audit log itself.
-        anchored = max((_size(note) for note in self.anchors), default=0)
+        anchored = max((checkpoint_of(note).size for note in self.anchors), default=0)
         if log.size > anchored:
             for record in self.records[anchored:]:
                 if record.seal is not None:
@@ -335,10 +335,10 @@ class _Book:
     def refuse_lost_audit(self) -> None:
         """Refuse a directory whose audit log is gone although its statement log anchors one."""
         if self.anchors:
+            last = checkpoint_of(self.anchors[-1])
             raise ConsistencyError(
-                f"the audit log {_origin(self.anchors[-1])!r} is gone from "
-                f"{str(self.layout.root)!r}",
-                why=f"the statement log anchors {_size(self.anchors[-1])} entries of it",
+                f"the audit log {last.origin!r} is gone from {str(self.layout.root)!r}",
+                why=f"the statement log anchors {last.size} entries of it",
                 fix="restore audit/ from a copy",
             )
 
@@ -415,7 +415,7 @@ class _Book:
 
     def _unanchored(self) -> tuple[str, ...]:
         lines: list[str] = []
-        anchored = max((_size(n) for n in self.anchors), default=0)
+        anchored = max((checkpoint_of(n).size for n in self.anchors), default=0)
         for log in self.logs:
             if log.origin.endswith("/audit") and self.layout.log.is_dir():
                 if anchored < log.size:
@@ -479,7 +479,3 @@ def _note(directory: Path) -> bytes:
 def _heads(root: Path) -> list[bytes]:
     """Return the checkpoints of *root* and of what is inside it, to see whether one moves."""
     return [_note(place / name) for place in (root, *find_nested(root)) for name in LOGS]
-
-
-def _size(note: str) -> int:
-    return int(Note.decode(note).text.split("\n")[1])
