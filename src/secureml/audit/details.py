@@ -21,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from secureml.audit.record import ID
+from secureml.audit.fields import ID
 from secureml.audit.value import SALT_SIZE, commit
 from secureml.errors import FormatError, StoreError
 from secureml.wire import canonical

@@ -18,24 +18,20 @@ Source: docs/spec/audit-record.md.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, cast
 
-from secureml.clock import parse_time
+from secureml.audit.fields import ALGORITHM, check_body, malformed
 from secureml.errors import FormatError
 from secureml.wire import canonical
 from secureml.wire.canonical import JSON
 from secureml.wire.digest import Digest
 
 __all__ = [
-    "ALGORITHM",
     "MAX_LEAF",
-    "OUTCOMES",
     "PREFIX_SIZE",
-    "RESERVED_TYPES",
-    "TYPES",
     "ModelName",
     "Record",
     "prefix",
@@ -48,46 +44,10 @@ MAX_LEAF: Final = 65_535
 PREFIX_SIZE: Final = 67
 """Bytes before the JSON: ``secureml-audit/1 <32 hex> <16 hex>\\n``."""
 
-ALGORITHM: Final = "hmac-sha256"
-"""How commitments are made; the key is the salt."""
-
-OUTCOMES: Final = frozenset({"ok", "error", "cancelled", "timeout", "abandoned", "denied"})
-"""How a call may end."""
-
-TYPES: Final = frozenset({"call", "end", "erasure", "model-load", "seal", "start"})
-"""Record types whose content is specified."""
-
-RESERVED_TYPES: Final = frozenset(
-    {
-        "access",
-        "clock",
-        "config",
-        "disk-full",
-        "epoch",
-        "gap",
-        "heartbeat",
-        "human-review",
-        "intent",
-        "recovery",
-        "retention",
-        "shred",
-    }
-)
-"""Record types that are named and not yet specified."""
-
 _MAGIC: Final = b"secureml-audit/1 "
 _PREFIX: Final = re.compile(rb"secureml-audit/1 ([0-9a-f]{32}) ([0-9a-f]{16})\n")
-ID: Final = re.compile(
-    r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII
-)
-_WORD: Final = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*", re.ASCII)
-_KEY: Final = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 _HEX32: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
-_HEX64: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_SEGMENT: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 _MAX_SEQ: Final = 2**63 - 1
-_MAX_PATH: Final = 256
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +70,7 @@ class Record:
 
     def __post_init__(self) -> None:
         if not _HEX32.fullmatch(self.writer) or not 0 <= self.seq <= _MAX_SEQ:
-            raise _malformed(why="the writer or its sequence number is not well formed")
+            raise malformed(why="the writer or its sequence number is not well formed")
         check_body(self.body)
 
     @classmethod
@@ -123,10 +83,10 @@ class Record:
         """
         writer, seq = read_prefix(leaf)
         if len(leaf) > MAX_LEAF:
-            raise _malformed(why=f"it has {len(leaf)} bytes, and a leaf has at most {MAX_LEAF}")
+            raise malformed(why=f"it has {len(leaf)} bytes, and a leaf has at most {MAX_LEAF}")
         body = canonical.decode(leaf[PREFIX_SIZE:])
         if not isinstance(body, dict):
-            raise _malformed(why="after the prefix comes one JSON object")
+            raise malformed(why="after the prefix comes one JSON object")
         return cls(writer, seq, MappingProxyType(body))
 
     def encode(self) -> bytes:
@@ -277,176 +237,10 @@ def read_prefix(leaf: bytes) -> tuple[str, int]:
     """
     found = _PREFIX.match(leaf)
     if found is None:
-        raise _malformed(
+        raise malformed(
             why=f"it does not begin with {_MAGIC.decode()!r}, a writer and a sequence number"
         )
     seq = int(found[2], 16)
     if seq > _MAX_SEQ:
-        raise _malformed(why="its sequence number is beyond what a writer counts to")
+        raise malformed(why="its sequence number is beyond what a writer counts to")
     return found[1].decode(), seq
-
-
-def _malformed(*, why: str) -> FormatError:
-    return FormatError(
-        "this is not an audit record",
-        why=f"{why} (docs/spec/audit-record.md)",
-        fix="check the log it comes from: the entry was edited, or is not from an audit log",
-    )
-
-
-def check_body(body: Mapping[str, JSON]) -> None:
-    """
-    Check every known field; unknown ones need a well formed name only.
-
-    Raises:
-        FormatError: A field is missing or malformed; the text names it.
-    """
-    for name in ("record", "time", "type"):
-        if name not in body:
-            raise _malformed(why=f"it has no field {name!r}")
-    kind = body["type"]
-    for name, value in body.items():
-        if not _KEY.fullmatch(name):
-            raise _malformed(
-                why="a field's name is not lower-case letters, digits and underscores"
-            )
-        check = _FIELDS.get(name)
-        if check is not None and not check(value):
-            raise _malformed(why=f"the field {name!r} is not in its form")
-    for name in _REQUIRED.get(kind, ()) if isinstance(kind, str) else ():
-        if name not in body:
-            raise _malformed(why=f"a record of type {kind!r} has no field {name!r}")
-
-
-_Check = Callable[[JSON], bool]
-
-
-def _text(limit: int) -> _Check:
-    return lambda v: isinstance(v, str) and 0 < len(v) <= limit
-
-
-def _count(value: JSON) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _flag(value: JSON) -> bool:
-    return isinstance(value, bool)
-
-
-def _matches(pattern: re.Pattern[str]) -> _Check:
-    return lambda v: isinstance(v, str) and pattern.fullmatch(v) is not None
-
-
-def _one_of(words: frozenset[str]) -> _Check:
-    return lambda v: isinstance(v, str) and v in words
-
-
-def _word(value: JSON) -> bool:
-    return isinstance(value, str) and len(value) <= 32 and _WORD.fullmatch(value) is not None  # noqa: PLR2004  the specified length
-
-
-def _time(value: JSON) -> bool:
-    try:
-        parse_time(cast("str", value))
-    except (FormatError, TypeError):
-        return False
-    return True
-
-
-def _digest(value: JSON) -> bool:
-    try:
-        return str(Digest.parse(cast("str", value))) == value
-    except (FormatError, TypeError, AttributeError):
-        return False
-
-
-_hex64 = _matches(_HEX64)
-
-
-def _list_of(check: _Check) -> _Check:
-    return lambda v: isinstance(v, list) and all(map(check, v))
-
-
-def _open(required: Mapping[str, _Check], optional: Mapping[str, _Check] = _EMPTY) -> _Check:  # type: ignore[assignment]
-    """Return the check of an object with these fields, and any others."""
-    known = {**required, **optional}
-
-    def check(value: JSON) -> bool:
-        return (
-            isinstance(value, dict)
-            and required.keys() <= value.keys()
-            and all(_KEY.fullmatch(name) for name in value)
-            and all(known[name](item) for name, item in value.items() if name in known)
-        )
-
-    return check
-
-
-_committed = _open({"alg": _word}, {"ref": _digest})
-
-
-def _commitment(value: JSON) -> bool:
-    if not _committed(value):
-        return False
-    entry = cast("Mapping[str, JSON]", value)
-    return entry["alg"] != ALGORITHM or _hex64(entry.get("commitment"))
-
-
-def _commitments(value: JSON) -> bool:
-    return isinstance(value, dict) and all(
-        0 < len(path) <= _MAX_PATH and not _CONTROL.search(path) and _commitment(item)
-        for path, item in value.items()
-    )
-
-
-_name = _text(512)
-_label = _text(128)
-
-_FIELDS: Final[Mapping[str, _Check]] = {
-    "action": _label,
-    "actor": _open({"id": _matches(_HEX32), "type": _word}),
-    "call": _open({"kind": _word, "name": _name}, {"code": _digest}),
-    "details": _open({"segment": _matches(_SEGMENT)}),
-    "end": _open({"records": _count}),
-    "erasure": _open({"records": _list_of(_matches(ID))}, {"reason": _label}),
-    "error": _open({"type": _name}, {"stage": _word}),
-    "in": _commitments,
-    "intent": _matches(ID),
-    "latency_us": _count,
-    "model": _open(
-        {"status": _one_of(frozenset({"verified", "unverified"}))},
-        {
-            "claims": _digest,
-            "digest": _digest,
-            "evidence": _list_of(_digest),
-            "name": _name,
-            "trust": _digest,
-        },
-    ),
-    "monotonic_us": _count,
-    "out": _commitments,
-    "outcome": _one_of(OUTCOMES),
-    "parent": _matches(ID),
-    "record": _open({"id": _matches(ID)}),
-    "request": _label,
-    "retention_class": _label,
-    "seal": _open({}),
-    "session": _label,
-    "start": _open({}, {"boot": _label, "details_removed": _count, "pid": _count}),
-    "stream": _open({"chunks": _count, "complete": _flag}, {"ttft_us": _count}),
-    "tenant": _label,
-    "time": _time,
-    "type": _word,
-    # Known names whose content is left to later records: an object or a list.
-    **{name: _open({}) for name in ("oversight", "period", "refdb", "target", "trace")},
-    **{name: _list_of(_open({})) for name in ("gates", "redactions")},
-}
-
-_REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
-    "call": ("action", "call", "latency_us", "monotonic_us", "outcome"),
-    "end": ("end",),
-    "erasure": ("erasure",),
-    "model-load": ("model", "outcome"),
-    "seal": ("seal",),
-    "start": ("monotonic_us", "start"),
-}
