@@ -14,7 +14,7 @@ Source: ``docs/spec/log.md``, section "Recovery".
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from secureml.evidence._reader import (
     rebuild,
 )
 from secureml.evidence._tree import FULL, TileTree, hash_leaves, layout
-from secureml.evidence._wal import Frames, Wal, read_frames
+from secureml.evidence._wal import Frames, Wal, read_frames, refuse_second_writer
 from secureml.keys.signer import Signer
 from secureml.keys.verifier import Verifier
 from secureml.wire import tiles
@@ -69,6 +69,8 @@ class Settings:
         previous: Keys that signed earlier checkpoints of this log.
         create: Whether a log may begin here.
         files: The operating system.
+        observe: Is shown every entry that recovery reads, in order: the index
+            of the first one, and the entries.
     """
 
     directory: Path
@@ -79,6 +81,7 @@ class Settings:
     previous: tuple[Verifier, ...]
     create: bool
     files: Files
+    observe: Callable[[int, list[bytes]], None] | None = None
 
     @property
     def wal(self) -> Path:
@@ -122,6 +125,7 @@ def recover(at: Settings) -> Recovered:
     Check a log against what this machine signed, and open it for appending.
 
     Raises:
+        StoreBusyError: Somebody writes it under another lock.
         ConsistencyError: The log was cut, replaced, forked or damaged.
         VerificationError: The checkpoint is not signed by this log's key, or
             the entries do not lead to its root.
@@ -130,6 +134,7 @@ def recover(at: Settings) -> Recovered:
         OSError: The system refuses.
         ValueError: A new log without an origin.
     """
+    refuse_second_writer(at.wal)
     verifiers = (at.signer.verifier, *at.previous)
     directory = LogDirectory(at.directory)
     seen = directory.sighting()
@@ -146,6 +151,8 @@ def recover(at: Settings) -> Recovered:
 
     def visit(first: int, entries: list[bytes]) -> None:
         edge[:] = entries
+        if at.observe is not None:
+            at.observe(first, entries)
         if first < frames.first + len(frames.entries):
             covered.extend(entries[max(0, frames.first - first) :])
 
@@ -168,8 +175,10 @@ def recover(at: Settings) -> Recovered:
         tree = rebuilt.tree
         _refuse_fork(at, remembered, rebuilt.roots)
     pending = _replay(at.wal, frames, covered, size)
+    if at.observe is not None and pending:
+        at.observe(size, pending)
     tree.extend(hash_leaves(pending))
-    removed = _sweep(at, found, size, tree.size)
+    removed = _sweep(at, found, size, max(tree.size, frames.announced))
     recovery = Recovery(len(pending), frames.torn, removed)
     return Recovered(
         origin=origin,

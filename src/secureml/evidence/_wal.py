@@ -9,6 +9,10 @@ A crash may lose or tear what was not synced, and only that.  So a bad frame
 ends the file, unless a good one behind it says that the bad one had been
 synced: then it is damage, and nothing is repaired.
 
+A frame without an entry announces a batch that is kept elsewhere, in the spools
+of an audit log: its number is the size that the log will have.  Tiles up to
+there may be on the disk after a crash, and are no sign of a rollback.
+
 A failed write is cut off again, a failed sync is never tried again: the
 system may report it once and drop the bytes.  Either way the file takes
 nothing more until it was opened and read anew.
@@ -20,14 +24,23 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from secureml.errors import ConsistencyError, StoreError
+from secureml.errors import ConsistencyError, StoreBusyError, StoreError
 from secureml.evidence._files import Files, make_directories, read_file, store_error, write_all
 from secureml.wire import frame
 
-__all__ = ["Frames", "Wal"]
+try:
+    import fcntl
+except ImportError:  # pragma: no cover  Windows reads and verifies, it does not write logs
+    _HAS_LOCKS = False
+else:
+    _HAS_LOCKS = True
+
+__all__ = ["Frames", "Wal", "refuse_second_writer"]
 
 _HEAD = struct.Struct(">QQ")
 _MAX_ENTRY = 65_535
+_ANNOUNCED = b"\xff" * 8
+"""Stands for the number of synced entries in an announcement."""
 # No frame is longer than 65,535 + 16 bytes, so its length begins so.
 _FRAME = re.compile(rb"(?=\x00[\x00\x01])")
 LIMIT = 1 << 30
@@ -43,15 +56,19 @@ class Frames:
         entries: The entries, from *first* upwards without a gap.
         good: Length in bytes of the part that holds them.
         torn: Bytes after that, which a crash left.
+        announced: Size that an announced batch was to lead to; 0 without one.
     """
 
-    __slots__ = ("entries", "first", "good", "torn")
+    __slots__ = ("announced", "entries", "first", "good", "torn")
 
-    def __init__(self, first: int, entries: list[bytes], good: int, torn: int) -> None:
+    def __init__(
+        self, first: int, entries: list[bytes], good: int, torn: int, announced: int = 0
+    ) -> None:
         self.first = first
         self.entries = entries
         self.good = good
         self.torn = torn
+        self.announced = announced
 
 
 def read_frames(path: Path, *, published: int) -> Frames:
@@ -74,7 +91,11 @@ def read_frames(path: Path, *, published: int) -> Frames:
     payloads, good, verdict = frame.scan(data)
     first = 0
     entries: list[bytes] = []
+    announced = 0
     for payload in payloads:
+        if len(payload) == _HEAD.size and payload.endswith(_ANNOUNCED):
+            announced = max(announced, _HEAD.unpack(payload)[0])
+            continue
         if not _HEAD.size < len(payload) <= _HEAD.size + _MAX_ENTRY:
             raise _damaged(path, f"a frame holds {len(payload)} bytes, which no entry has")
         index, _ = _HEAD.unpack_from(payload)
@@ -91,7 +112,7 @@ def read_frames(path: Path, *, published: int) -> Frames:
                 f"the frame at byte {good} is bad, and good frames behind it say that it had "
                 "been on the disk",
             )
-    return Frames(first, entries, good, len(data) - good)
+    return Frames(first, entries, good, len(data) - good, announced)
 
 
 def _synced_behind(data: bytes, start: int) -> Iterator[int]:
@@ -100,7 +121,7 @@ def _synced_behind(data: bytes, start: int) -> Iterator[int]:
         at = match.start()
         end = at + frame.HEADER_SIZE + int.from_bytes(data[at : at + 4], "big")
         for payload in frame.scan(data[at:end]).payloads[:1]:
-            if len(payload) > _HEAD.size:
+            if len(payload) > _HEAD.size and not payload.endswith(_ANNOUNCED, 0, _HEAD.size):
                 yield _HEAD.unpack_from(payload)[1]
 
 
@@ -111,6 +132,41 @@ def _damaged(path: Path, why: str) -> ConsistencyError:
         fix="keep the file, find out what changed it, and restore both directories of the "
         "workspace from the same moment",
     )
+
+
+def refuse_second_writer(path: Path) -> None:
+    """
+    Refuse when somebody writes this log under another lock.
+
+    A writer holds its write-ahead file locked, beside the lock that made it
+    the writer: two locks for one log would fork it.
+
+    Raises:
+        StoreBusyError: Another writer has the file.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return
+    try:
+        _claim(fd, path)
+    finally:
+        os.close(fd)
+
+
+def _claim(fd: int, path: Path) -> None:
+    if not _HAS_LOCKS:  # pragma: no cover  Windows
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StoreBusyError(
+            f"the log of {str(path)!r} is being written",
+            why="its write-ahead file is locked: another process, or another log object of this "
+            "one, writes it under a lock of its own",
+            fix="write through that one: an audit log is written through AuditLog alone",
+            retryable=True,
+        ) from None
 
 
 class Wal:
@@ -135,12 +191,16 @@ class Wal:
             make_directories(files, path.parent, mode=0o700, changed=changed)
             fresh = not path.exists()
             self._fd = files.open_append(path, 0o600)
+            _claim(self._fd, path)
             files.truncate(self._fd, good)
             files.sync(self._fd)
             if fresh:
                 changed.add(path.parent)
             for directory in sorted(changed):
                 files.sync_directory(directory)
+        except StoreBusyError:
+            self.close()
+            raise
         except OSError as error:
             self.close()
             raise store_error(f"could not open {str(path)!r}", error) from error
@@ -168,6 +228,15 @@ class Wal:
                 self.broken += f"; cutting it off failed: {second.strerror or second}"
             raise self._refused(error, index) from error
         self._length += len(data)
+
+    def announce(self, size: int) -> None:
+        """
+        Write that a batch kept elsewhere will bring the log to *size* entries.
+
+        Raises:
+            StoreError: The frame is not in the file, and no other will be.
+        """
+        self.append(size, int.from_bytes(_ANNOUNCED), b"")
 
     def sync(self, index: int) -> None:
         """

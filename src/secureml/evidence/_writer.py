@@ -10,6 +10,7 @@ checkpoint and every acknowledged entry behind it, or the new one.
 
 import os
 import threading
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from secureml.evidence._files import store_error, write_batch
 from secureml.evidence._lock import forked
 from secureml.evidence._reader import CHECKPOINT, LogDirectory
 from secureml.evidence._recovery import Settings, recover
-from secureml.evidence._tree import FULL, HASH, partials
+from secureml.evidence._tree import FULL, HASH, hash_leaves, partials
 from secureml.evidence._wal import Wal
 from secureml.keys.verifier import Verifier
 from secureml.wire import tiles
@@ -227,6 +228,26 @@ class Writer:
                 self._dead = wal.broken
                 raise
             self._synced = reached
+
+    def commit(self, entries: Sequence[bytes]) -> str:
+        """Append entries that are kept elsewhere, and publish them; see `Log.commit`."""
+        self.check()
+        with self.mutex:
+            self.check()
+            if self._torn or self._wal is None:
+                raise InterruptedWriteError
+            if self._tree.size > self.published:
+                self.publish()
+            self._torn = True
+            try:
+                self._wal.announce(self._tree.size + len(entries))
+            except StoreError:
+                self._dead = self._wal.broken
+                raise
+            self._pending.extend(entries)
+            self._tree.extend(hash_leaves(entries))
+            self._torn = False
+            return self.publish()
 
     # Publish
 

@@ -19,26 +19,23 @@ Source: c2sp.org/tlog-tiles, c2sp.org/tlog-checkpoint; ``docs/spec/log.md``.
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from secureml.errors import (
-    ConsistencyError,
-    StoreBusyError,
-    StoreError,
-    VerificationError,
-)
+from secureml.errors import ConsistencyError, StoreBusyError, StoreError
 from secureml.evidence._files import Files
 from secureml.evidence._lock import WriterLock
+from secureml.evidence._proving import consistency, prove
 from secureml.evidence._reader import LogDirectory, Sighting, no_log
 from secureml.evidence._recovery import Recovery, Settings, own_verifier
-from secureml.evidence._tree import FULL, node_from_tiles, tile_width
+from secureml.evidence._tree import FULL, tile_width
 from secureml.evidence._writer import MAX_ENTRY, InterruptedWriteError, Writer, closed
 from secureml.evidence.checklog import VerifiedLog, verify_log
 from secureml.keys.signer import Signer
 from secureml.keys.verifier import Verifier
-from secureml.wire.merkle import ConsistencyProof, InclusionProof, consistency_path, inclusion_path
+from secureml.wire.merkle import ConsistencyProof
 from secureml.wire.tlogproof import TlogProof
 
 __all__ = ["MAX_ENTRY", "Log", "Recovery", "VerifiedLog", "WriterLock", "verify_log"]
@@ -249,6 +246,42 @@ class Log:
         except InterruptedWriteError:
             return self._acquire().publish()
 
+    def commit(self, entries: Sequence[bytes]) -> str:
+        """
+        Append entries that are safe elsewhere, publish them, and return the checkpoint.
+
+        Nothing of them goes through the write-ahead file: if this fails, or the
+        process dies, they are in the log as a whole or not at all, and whoever
+        keeps them looks which it was and offers them again.
+
+        Raises:
+            StoreBusyError, StoreError, ConsistencyError, KeyUnavailableError: As `publish`.
+            ValueError: An entry that is empty or too long.
+        """
+        if any(not 0 < len(entry) <= MAX_ENTRY for entry in entries):
+            msg = f"an entry has 1 to {MAX_ENTRY:,} bytes"
+            raise ValueError(msg)
+        try:
+            return (self._writer or self._acquire()).commit(entries)
+        except InterruptedWriteError:
+            return self._acquire().commit(entries)
+
+    def twin(
+        self, lock: WriterLock, observe: Callable[[int, list[bytes]], None] | None = None
+    ) -> "Log":
+        """
+        Return another object for the same log, to write under another lock.
+
+        Args:
+            lock: What makes its holder the writer.
+            observe: Is shown every entry that recovery reads.
+
+        Raises:
+            StoreError: The log is open without a signer.
+        """
+        settings = replace(self._writing(), observe=observe)
+        return type(self)(self.directory, settings=settings, lock=lock, origin=self._origin)
+
     def acquire(self) -> None:
         """
         Become the writer now: take the lock, and recover.
@@ -396,23 +429,7 @@ class Log:
             VerificationError: The files of the log do not make a proof.
             StoreError: The system could not read them.
         """
-
-        def read(seen: Sighting) -> TlogProof:
-            size = seen.checkpoint.size
-            if not 0 <= index < size:
-                msg = f"entry {index} is not among the {size} published entries"
-                raise IndexError(msg)
-            path = inclusion_path(index, size, self._node(size))
-            place = index // FULL
-            leaf = self._directory.bundle(place, tile_width(size, 0, place))[index % FULL]
-            proof = InclusionProof(index=index, path=path)
-            try:
-                proof.verify(leaf, size=size, root=seen.checkpoint.root)
-            except VerificationError as error:
-                raise self._damaged(f"entry {index}") from error
-            return TlogProof(index, path, seen.note)
-
-        return self._directory.at_checkpoint(read)
+        return prove(self._directory, index)
 
     def consistency(self, old: int, new: int | None = None) -> ConsistencyProof:
         """
@@ -427,30 +444,7 @@ class Log:
             VerificationError: A file of the log is gone or not in its format.
             StoreError: The system could not read them.
         """
-
-        def read(seen: Sighting) -> ConsistencyProof:
-            size = seen.checkpoint.size
-            later = size if new is None else new
-            if not 0 <= old <= later <= size:
-                msg = f"sizes {old} and {later} are not in order below {size}"
-                raise ValueError(msg)
-            return ConsistencyProof(path=consistency_path(old, later, self._node(size)))
-
-        return self._directory.at_checkpoint(read)
-
-    def _node(self, size: int) -> Callable[[int, int], bytes]:
-        return node_from_tiles(
-            lambda level, index: self._directory.hashes(
-                level, index, tile_width(size, level, index)
-            )
-        )
-
-    def _damaged(self, what: str) -> ConsistencyError:
-        return ConsistencyError(
-            f"the log in {str(self.directory)!r} does not prove {what}",
-            why="its files do not lead to the root of its own checkpoint",
-            fix="run a verification of the directory: it names the file that was changed",
-        )
+        return consistency(self._directory, old, new)
 
     # End
 
