@@ -6,7 +6,7 @@ process that serves predictions can hold a key that is unable to sign a model.
 A verifier is a plain value: the public key, named by its fingerprint.
 """
 
-from secureml.keys.files import create, generate, is_encrypted, load, load_public
+from secureml.keys.files import create, generate, is_encrypted, load, load_public, make
 from secureml.keys.signer import PURPOSES, KeySigner, Signer
 from secureml.keys.verifier import SCHEMES, Verifier
 
@@ -21,4 +21,5 @@ __all__ = [
     "is_encrypted",
     "load",
     "load_public",
+    "make",
 ]

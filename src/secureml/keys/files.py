@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import (
@@ -38,9 +38,9 @@ from cryptography.hazmat.primitives.serialization import (
 from secureml._durable import sync_directory
 from secureml.errors import KeyUnavailableError
 from secureml.keys.signer import KeySigner, PrivateKey, check_purposes
-from secureml.keys.verifier import SCHEMES, Verifier
+from secureml.keys.verifier import SCHEMES, Verifier, mldsa, no_mldsa
 
-__all__ = ["create", "generate", "is_encrypted", "load", "load_public"]
+__all__ = ["create", "generate", "is_encrypted", "load", "load_public", "make"]
 
 _CURVES: Final[dict[str, type[EllipticCurve]]] = {
     "ecdsa-p256": SECP256R1,
@@ -58,8 +58,34 @@ def generate(scheme: str = "ecdsa-p256", *, purposes: Iterable[str] = _STATEMENT
 
     Raises:
         ValueError: *scheme* is none of `SCHEMES`, or a purpose is unknown.
+        MissingExtraError: ``mldsa-44``, and the installed cryptography has no ML-DSA.
     """
     return KeySigner(_new(scheme), purposes=purposes)
+
+
+def make(
+    scheme: str = "ecdsa-p256",
+    *,
+    passphrase: str | bytes | None = None,
+    purposes: Iterable[str] = _STATEMENTS,
+) -> tuple[KeySigner, bytes]:
+    """
+    Make a key, and the PEM that a key file of it holds; nothing is written.
+
+    For whoever has to put the file on the disk in an order of its own.  `create` writes it.
+
+    Raises:
+        ValueError: An unknown scheme or purpose, an empty passphrase.
+        MissingExtraError: As `generate`.
+    """
+    purposes = check_purposes(purposes)
+    secret = _passphrase(passphrase)
+    key = _new(scheme)
+    encryption: KeySerializationEncryption = (
+        NoEncryption() if secret is None else BestAvailableEncryption(secret)
+    )
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+    return KeySigner(key, purposes=purposes), pem
 
 
 def create(
@@ -74,22 +100,19 @@ def create(
 
     Args:
         path: Where; the directory has to exist.
-        scheme: One of `SCHEMES`; checkpoints of logs need ``ed25519``.
+        scheme: One of `SCHEMES`; checkpoints of logs need ``ed25519``, and can have
+            ``mldsa-44`` beside it.
         passphrase: Encrypts the file.  A `str` is taken as UTF-8.
         purposes: What the returned signer may sign.  The file does not say.
 
     Raises:
         KeyUnavailableError: The file exists, or cannot be written.
         ValueError: An unknown scheme or purpose, an empty passphrase.
+        MissingExtraError: As `generate`.
     """
-    purposes = check_purposes(purposes)
-    secret = _passphrase(passphrase)
-    key = _new(scheme)
-    encryption: KeySerializationEncryption = (
-        NoEncryption() if secret is None else BestAvailableEncryption(secret)
-    )
-    _write_new(Path(path), key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
-    return KeySigner(key, purposes=purposes)
+    signer, pem = make(scheme, passphrase=passphrase, purposes=purposes)
+    _write_new(Path(path), pem)
+    return signer
 
 
 def load(
@@ -171,6 +194,11 @@ def _new(scheme: str) -> PrivateKey:
         return Ed25519PrivateKey.generate()
     if scheme in _CURVES:
         return generate_private_key(_CURVES[scheme]())
+    if scheme == "mldsa-44":
+        try:
+            return cast("PrivateKey", mldsa().MLDSA44PrivateKey.generate())
+        except UnsupportedAlgorithm as error:
+            raise no_mldsa(str(error)) from error
     msg = f"scheme is one of {', '.join(SCHEMES)}, got {scheme!r}"
     raise ValueError(msg)
 

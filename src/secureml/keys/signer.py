@@ -6,20 +6,26 @@ holds the secret is not our business, what it may sign is.
 """
 
 from collections.abc import Iterable
-from typing import Final, Never, Protocol, final, runtime_checkable
+from typing import TYPE_CHECKING, Final, Never, Protocol, TypeAlias, final, runtime_checkable
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from secureml.errors import FormatError, KeyRoleError, KeyUnavailableError
-from secureml.keys.verifier import SCHEMES, Verifier, ecdsa
+from secureml.keys.verifier import SCHEMES, Verifier, ecdsa, mldsa
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
 __all__ = ["PURPOSES", "KeySigner", "PrivateKey", "Signer", "check_purposes"]
 
-PrivateKey = Ed25519PrivateKey | EllipticCurvePrivateKey
+PrivateKey: TypeAlias = "Ed25519PrivateKey | EllipticCurvePrivateKey | MLDSA44PrivateKey"
 
-PURPOSES: Final = frozenset({"statements", "log", "audit"})
-"""What a key can be for: envelopes and models; a log's checkpoints; an audit log's checkpoints."""
+PURPOSES: Final = frozenset({"statements", "log", "audit", "witness"})
+"""
+What a key can be for: envelopes and models; a log's checkpoints; an audit log's checkpoints;
+cosignatures on the checkpoints of others.
+"""
 
 
 @runtime_checkable
@@ -43,7 +49,7 @@ class Signer(Protocol):
         ...
 
     def sign(self, message: bytes, *, purpose: str) -> bytes:
-        """Return the signature over *message*: 64 bytes for Ed25519, DER for ECDSA."""
+        """Return the signature: 64 bytes for Ed25519, DER for ECDSA, 2,420 for ML-DSA-44."""
         ...
 
 
@@ -83,7 +89,7 @@ class KeySigner:
 
     def sign(self, message: bytes, *, purpose: str) -> bytes:
         """
-        Return the signature over *message*: 64 bytes for Ed25519, DER for ECDSA.
+        Return the signature: 64 bytes for Ed25519, DER for ECDSA, 2,420 for ML-DSA-44.
 
         Raises:
             KeyRoleError: *purpose* is not one of this key's.
@@ -97,9 +103,9 @@ class KeySigner:
                 fix=f"sign with the key whose purpose is {purpose!r}; each role has its own key, "
                 "so that one stolen key is not all of them",
             )
-        if isinstance(self._key, Ed25519PrivateKey):
-            return self._key.sign(message)
-        return self._key.sign(message, ecdsa(self._verifier.scheme))
+        if isinstance(self._key, EllipticCurvePrivateKey):
+            return self._key.sign(message, ecdsa(self._verifier.scheme))
+        return self._key.sign(message)
 
     def __repr__(self) -> str:
         verifier = self._verifier
@@ -138,6 +144,8 @@ def check_purposes(purposes: Iterable[str]) -> frozenset[str]:
 def _check_kind(key: object) -> None:
     if not isinstance(key, Ed25519PrivateKey | EllipticCurvePrivateKey):
         kind = type(key).__name__.removesuffix("PrivateKey").strip("_")
+        if kind == "MLDSA44" and isinstance(key, mldsa().MLDSA44PrivateKey):
+            return
         raise _unsupported(f"it is a key of type {kind}")
 
 

@@ -16,15 +16,30 @@ from typing import Final
 from secureml.wire._read import malformed, reading, shown
 from secureml.wire.base64 import b64decode, b64encode
 
-__all__ = ["ED25519", "Note", "NoteSignature", "VKey", "key_hash", "key_id"]
+__all__ = [
+    "COSIGNATURE",
+    "ED25519",
+    "MLDSA44",
+    "Note",
+    "NoteSignature",
+    "VKey",
+    "key_hash",
+    "key_id",
+]
 
 ED25519: Final = 0x01
-"""The type byte of Ed25519 keys and signatures."""
+"""The type byte of Ed25519 keys and signatures: over the text of the note."""
+
+COSIGNATURE: Final = 0x04
+"""The type byte of witnesses' Ed25519 keys: over a time and the text (tlog-cosignature)."""
+
+MLDSA44: Final = 0x06
+"""The type byte of ML-DSA-44 keys: over name, time and the parts of a checkpoint."""
 
 _MAX_NOTE = 1_000_000
 _MAX_SIGNATURES = 100
 _KEY_ID_SIZE = 4
-_ED25519_SIZE = 32
+_KEY_SIZES = {ED25519: 32, COSIGNATURE: 32, MLDSA44: 1_312}
 _DASH = "\u2014 "
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\ud800-\udfff]")
 
@@ -162,12 +177,12 @@ class VKey:
 
     Attributes:
         name: Name of the key; for a log, its origin.
-        key_type: Type byte, `ED25519` for instance.
+        key_type: Type byte: `ED25519`, `COSIGNATURE`, `MLDSA44` or another.
         public: The public key as its type encodes it.
 
     Raises:
         ValueError: A name that cannot stand in a note, a type outside a
-            byte, or an Ed25519 key that has not 32 bytes.
+            byte, an empty key, or one of a known type that has not its size.
     """
 
     name: str
@@ -179,11 +194,10 @@ class VKey:
         if not 0 <= self.key_type <= 0xFF:  # noqa: PLR2004  a byte
             msg = f"the type of a key is one byte, not {self.key_type}"
             raise ValueError(msg)
-        if not self.public or (self.key_type == ED25519 and len(self.public) != _ED25519_SIZE):
-            msg = (
-                f"an Ed25519 key has 32 bytes and no key is empty, found {len(self.public)} bytes"
-            )
-            raise ValueError(msg)
+        size = _KEY_SIZES.get(self.key_type)
+        if not self.public or size not in {None, len(self.public)}:
+            msg = f"a key of type {self.key_type:#04x} has {size or 'some'} bytes"
+            raise ValueError(f"{msg}, found {len(self.public)}")
 
     @property
     def key_id(self) -> bytes:

@@ -34,7 +34,7 @@ def test_an_unknown_purpose_is_a_bug() -> None:
 
 def test_an_unknown_scheme_is_a_bug() -> None:
     """The error lists the schemes."""
-    with pytest.raises(ValueError, match="ecdsa-p521, got 'rsa'"):
+    with pytest.raises(ValueError, match="ecdsa-p521, mldsa-44, got 'rsa'"):
         generate("rsa")
 
 
