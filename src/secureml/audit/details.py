@@ -4,11 +4,13 @@ Details: the values and salts that the leaves of an audit log commit to.
 ``details/<segment>.jsonl`` holds one canonical JSON line for each record that
 captured something.  A line is appended before its leaf, so a leaf never names
 a value that was not written.  Lines may be erased for good; what is left of
-the value then is a commitment that nobody can open.
+the value then is a commitment that nobody can open.  A value may be encrypted
+under a key of the person it is about: then its line has version 2, and who
+destroys the key erases the value.
 
 This module reads; `secureml.audit._store` writes.
 
-Source: docs/spec/audit-record.md, section "Details".
+Source: docs/spec/audit-record.md, section "Details"; docs/spec/sealed-values.md.
 """
 
 import errno
@@ -16,7 +18,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -24,11 +26,23 @@ from typing import Final
 from secureml.audit.fields import ID
 from secureml.audit.value import SALT_SIZE, commit
 from secureml.errors import FormatError, StoreError
+from secureml.sealing import Encrypted
 from secureml.wire import canonical
 from secureml.wire.base64 import b64decode, b64encode
 from secureml.wire.canonical import JSON
 
-__all__ = ["FLAGS", "Detail", "Sealed", "read_details", "read_segment", "segments", "strangers"]
+__all__ = [
+    "FLAGS",
+    "Detail",
+    "Encrypted",
+    "Sealed",
+    "line_id",
+    "read_details",
+    "read_segment",
+    "segments",
+    "sequence_of",
+    "strangers",
+]
 
 FLAGS: Final = (
     getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -38,7 +52,12 @@ FLAGS: Final = (
 _MAX_LINE: Final = 1 << 30
 """Bytes of a line that are read: far beyond any record, and no whole disk of zeros."""
 
-_FILE: Final = re.compile(r"(\d{6,})\.jsonl", re.ASCII)
+_FILE: Final = re.compile(r"([a-z0-9][a-z0-9-]{0,62})\.jsonl", re.ASCII)
+_NUMBERED: Final = re.compile(r"(?:([a-z0-9-]*)-)?(\d{1,18})", re.ASCII)
+_KEY: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_V1: Final = b'{"id":"'
+_V2: Final = b'},"id":"'
+_SALT: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 def _utf16(text: str) -> bytes:
@@ -73,6 +92,23 @@ class Sealed:
         """The commitment that the leaf holds, in hex."""
         return commit(self.salt, self.encoded).hex()
 
+    @property
+    def plaintext(self) -> bytes:
+        """Salt and value, as they are encrypted."""
+        return self.salt + self.encoded
+
+    @classmethod
+    def of_plaintext(cls, plaintext: bytes) -> "Sealed":
+        """
+        Take apart what was decrypted.
+
+        Raises:
+            FormatError: It is too short for a salt.
+        """
+        if len(plaintext) < SALT_SIZE:
+            raise _malformed(why=f"an encrypted value begins with a salt of {SALT_SIZE} bytes")
+        return cls(plaintext[:SALT_SIZE], plaintext[SALT_SIZE:])
+
 
 @dataclass(frozen=True, slots=True)
 class Detail:
@@ -82,20 +118,30 @@ class Detail:
     Attributes:
         id: The record.
         values: Captured path → value and salt.
+        encrypted: Captured path → what only the holder of a key can open.
     """
 
     id: str
     values: Mapping[str, Sealed]
+    encrypted: Mapping[str, Encrypted] = field(default_factory=dict)
 
     def encode(self) -> bytes:
-        """Return the line, newline included."""
-        paths = sorted(self.values, key=_utf16)
+        """Return the line, newline included; of version 1 when nothing is encrypted."""
         values = ",".join(
             f'{_quoted(path)}:{{"salt":"{self.values[path].salt.hex()}",'
             f'"value":"{b64encode(self.values[path].encoded)}"}}'
-            for path in paths
+            for path in sorted(self.values, key=_utf16)
         )
-        return f'{{"id":"{self.id}","v":1,"values":{{{values}}}}}\n'.encode()
+        if not self.encrypted:
+            return f'{{"id":"{self.id}","v":1,"values":{{{values}}}}}\n'.encode()
+        encrypted = ",".join(
+            f'{_quoted(path)}:{{"ciphertext":"{b64encode(self.encrypted[path].ciphertext)}",'
+            f'"key":"{self.encrypted[path].key}"}}'
+            for path in sorted(self.encrypted, key=_utf16)
+        )
+        return (
+            f'{{"encrypted":{{{encrypted}}},"id":"{self.id}","v":2,"values":{{{values}}}}}\n'
+        ).encode()
 
     @classmethod
     def decode(cls, line: bytes) -> "Detail":
@@ -113,13 +159,52 @@ class Detail:
                 ID.fullmatch(name) and version is not True and not rest
             ):
                 return cls(name, {path: _sealed(value) for path, value in values.items()})
-        raise _malformed(why="a line is an object of id, v and values")
+            case {
+                "encrypted": dict(encrypted),
+                "id": str(name),
+                "v": 2,
+                "values": dict(values),
+                **rest,
+            } if ID.fullmatch(name) and encrypted and not rest:
+                if encrypted.keys() & values.keys():
+                    raise _malformed(why="a value stands there both encrypted and not")
+                return cls(
+                    name,
+                    {path: _sealed(value) for path, value in values.items()},
+                    {path: _encrypted(value) for path, value in encrypted.items()},
+                )
+        raise _malformed(
+            why="a line is an object of id, v and values; with encrypted, of version 2"
+        )
+
+
+def line_id(line: bytes) -> str:
+    """
+    Return the id of the record that a line belongs to, without reading its values.
+
+    Returns text that is no id for a line that is malformed.
+    """
+    if line.startswith(_V1):
+        return line[7:43].decode("ascii", "replace")
+    # Inside of JSON text a quotation mark is escaped, so this stands in one place only.
+    start = line.find(_V2) + len(_V2)
+    return line[start : start + 36].decode("ascii", "replace") if start >= len(_V2) else ""
+
+
+def _encrypted(value: JSON) -> Encrypted:
+    match value:
+        case {"ciphertext": str(ciphertext), "key": str(key), **rest} if not rest:
+            if _KEY.fullmatch(key):
+                return Encrypted(key, b64decode(ciphertext))
+    raise _malformed(
+        why="an encrypted value is an object of a ciphertext in base64 and a key, 32 hex digits"
+    )
 
 
 def _sealed(value: JSON) -> Sealed:
     match value:
         case {"salt": str(salt), "value": str(encoded), **rest} if not rest:
-            if re.fullmatch(r"[0-9a-f]{64}", salt):
+            if _SALT.fullmatch(salt):
                 return Sealed(bytes.fromhex(salt), b64decode(encoded))
     raise _malformed(
         why="a value is an object of a salt, 64 hex digits, and the encoded value in base64"
@@ -136,12 +221,23 @@ def _malformed(*, why: str) -> FormatError:
 
 def segments(directory: Path) -> list[str]:
     """
-    Return the names of the segments in *directory*, oldest first.
+    Return the names of the segments in *directory*: sequence by sequence, oldest first.
 
     Raises:
         StoreError: The directory cannot be read.
     """
-    return sorted(found[1] for found in map(_FILE.fullmatch, _names(directory)) if found)
+    found = (found[1] for found in map(_FILE.fullmatch, _names(directory)) if found)
+    return sorted(found, key=sequence_of)
+
+
+def sequence_of(segment: str) -> tuple[str, int, str]:
+    """
+    Return what the segments of one writer have in common, a segment's number, and its name.
+
+    Segments that have the first in common follow each other by the second.
+    """
+    found = _NUMBERED.fullmatch(segment)
+    return (segment, 0, segment) if found is None else (found[1] or "", int(found[2]), segment)
 
 
 def strangers(directory: Path) -> list[str]:
@@ -198,9 +294,8 @@ def read_details(directory: Path, segment: str, record: str) -> Detail | None:
         FormatError: Its line is malformed.
         StoreError: The file cannot be read.
     """
-    start = b'{"id":"' + record.encode() + b'"'
     for line in read_segment(directory, segment):
-        if line.startswith(start):
+        if line_id(line) == record:
             return Detail.decode(line)
     return None
 
