@@ -16,8 +16,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from secureml.errors import FormatError
 from secureml.evidence.trust import Identity, ModelRule, Trust
+from secureml.evidence.witness import Witness
 from secureml.keys import Verifier
 from secureml.wire.digest import Digest
+from secureml.wire.note import VKey
 
 __all__ = ["TrustFile", "read"]
 
@@ -39,6 +41,15 @@ class IdentityBlock(_Document):
     not_after: AwareDatetime | None = None
     retired: dict[str, Annotated[int, Field(ge=0)]] = {}
     origin: str | None = None
+    epochs: bool = False
+    since: Annotated[int, Field(ge=0)] = 0
+
+
+class WitnessBlock(_Document):
+    """One ``[[witness]]``."""
+
+    name: str
+    vkey: str
 
 
 class ModelBlock(_Document):
@@ -54,7 +65,9 @@ class TrustFile(_Document):
     """The whole file."""
 
     version: Annotated[int, Field(ge=1, le=1)]
+    quorum: Annotated[int, Field(ge=0)] | None = None
     identity: list[IdentityBlock] = []
+    witness: list[WitnessBlock] = []
     models: dict[str, ModelBlock] = {}
 
 
@@ -79,11 +92,17 @@ def read(text: str) -> Trust:
         raise _refused(f"{key}{_line(text, first['loc'])}", why, _FIX) from error
     identities = tuple(_identity(text, i, block) for i, block in enumerate(document.identity))
     rules = tuple(_rule(name, block) for name, block in document.models.items())
+    witnesses = tuple(_witness(i, block) for i, block in enumerate(document.witness))
+    if (document.quorum is None) != (not witnesses):
+        why = "witnesses count from a number of them on, and only witnesses do"
+        fix = "give quorum, how many of the [[witness]] blocks have to sign; or leave out both"
+        raise _refused("quorum", why, fix)
     try:
-        return Trust(identities, rules, text)
+        return Trust(identities, rules, text, witnesses, document.quorum or 0)
     except ValueError as error:
-        fix = "name each key once, with all of its roles in one [[identity]] block"
-        raise _refused("identity", str(error), fix) from error
+        key = "witness" if "witness" in str(error) else "identity"
+        fix = f"name each key once, with all that it may say in one [[{key}]] block"
+        raise _refused(key, str(error), fix) from error
 
 
 _FIX = "docs/spec/trust-file.md lists every key with its type"
@@ -106,10 +125,22 @@ def _identity(text: str, index: int, block: IdentityBlock) -> Identity:
             not_after=block.not_after,
             retired=block.retired,
             origin=block.origin,
+            epochs=block.epochs,
+            since=block.since,
         )
     except ValueError as error:
         key = f"{_path(loc)} ({block.name[:40]!r}){_line(text, loc)}"
         raise _refused(key, str(error), _FIX) from error
+
+
+def _witness(index: int, block: WitnessBlock) -> Witness:
+    key = _path(("witness", index))
+    try:
+        return Witness(block.name, VKey.decode(block.vkey))
+    except FormatError as error:
+        raise _refused(f"{key}.vkey", f"{error.what}: {error.why}", error.fix) from error
+    except ValueError as error:
+        raise _refused(f"{key} ({block.name[:40]!r})", str(error), _FIX) from error
 
 
 def _roles(roles: list[str]) -> frozenset[str]:

@@ -19,6 +19,7 @@ from typing import Final, final
 
 from secureml._html import card
 from secureml.errors import FormatError, SignatureError, UntrustedSignerError
+from secureml.evidence._names import check_name, check_origin
 from secureml.evidence._typestate import TOKEN, TypeState
 from secureml.evidence.trust import (
     LOG_ROLES,
@@ -26,8 +27,6 @@ from secureml.evidence.trust import (
     Identity,
     Position,
     Trust,
-    check_name,
-    check_origin,
     check_roles,
     check_trust,
 )
@@ -96,9 +95,10 @@ class Rotation(TypeState):
                     roles=self.roles,
                     development=development,
                     origin=self.old.origin if signs_log else None,
+                    since=self.position.index + 1 if self.new.scheme == "mldsa-44" else 0,
                 )
             )
-        return Trust(tuple(identities), trust.rules)
+        return replace(trust, identities=tuple(identities), text="")
 
     def __repr__(self) -> str:
         return (
@@ -134,6 +134,9 @@ def rotation_statement(
     """
     if old == new:
         msg = "a key does not hand over to itself"
+        raise ValueError(msg)
+    if (old.scheme == "mldsa-44") != (new.scheme == "mldsa-44"):
+        msg = "an mldsa-44 key stands beside another key, and hands over to an mldsa-44 key only"
         raise ValueError(msg)
     ordered = sorted(check_roles(roles), key=ROLES.index)
     check_name(name)
@@ -220,6 +223,12 @@ def verify_rotation(envelope: Envelope, *, trust: Trust, position: Position) -> 
             f"{old.name!r} hands over a role that it does not have: {', '.join(missing)}",
             why=f"the trust file gives it {old.listed_roles}",
             fix="hand over these only; further roles are given in the trust file, by a person",
+        )
+    if old.epochs and "audit" in roles:
+        raise UntrustedSignerError(
+            f"{old.name!r} hands over the role audit, and is the first of a chain of epoch keys",
+            why="the log itself hands over from epoch to epoch (docs/spec/epochs.md)",
+            fix="begin a new audit log for another chain; rotate other roles as they are",
         )
     retired = dict(old.retired)
     if retired.get(position.origin) == position.index:

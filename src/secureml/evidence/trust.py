@@ -23,6 +23,8 @@ from typing import Final, final
 
 from secureml._html import grid
 from secureml.errors import FormatError, StoreError
+from secureml.evidence._names import check_name, check_origin, string, strings
+from secureml.evidence.witness import Witness, check_quorum, witness_block
 from secureml.keys import Verifier
 from secureml.wire.digest import SHA256, Digest
 
@@ -71,6 +73,8 @@ class Identity:
         retired: For each log (origin), the first leaf at which the key is no longer valid.
         origin: The log whose checkpoints it signs.  The role ``audit`` demands it, the role
             ``log`` allows it: without it, the key makes a log's statements and no checkpoints.
+        epochs: The first key of a chain: it signs until the audit log hands over to the next.
+        since: For an ML-DSA-44 key, the size from which each checkpoint has its signature too.
 
     Raises:
         ValueError: Fields that contradict each other, or are out of range.
@@ -84,6 +88,8 @@ class Identity:
     not_after: datetime | None = None
     retired: Mapping[str, int] = field(default_factory=dict, hash=False)
     origin: str | None = None
+    epochs: bool = False
+    since: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "roles", check_roles(self.roles))
@@ -100,10 +106,24 @@ class Identity:
         if self.origin is not None and self.roles.isdisjoint(LOG_ROLES):
             msg = "origin is the log whose checkpoints a key signs: it needs the role log or audit"
             raise ValueError(msg)
+        self._check_scheme()
         for key in ("not_before", "not_after"):
             object.__setattr__(self, key, _utc(getattr(self, key)))
         if self.not_before and self.not_after and self.not_before > self.not_after:
             msg = "not_before is later than not_after"
+            raise ValueError(msg)
+
+    def _check_scheme(self) -> None:
+        scheme = self.verifier.scheme
+        if self.epochs and (scheme != "ed25519" or "audit" not in self.roles):
+            msg = "epochs is for the first ed25519 key of an audit log, with the role audit"
+            raise ValueError(msg)
+        if self.since < 0 or (self.since and scheme != "mldsa-44"):
+            msg = "since is for an mldsa-44 key: a number of leaves, from 0"
+            raise ValueError(msg)
+        if scheme == "mldsa-44" and (self.origin is None or not self.roles <= set(LOG_ROLES)):
+            msg = "an mldsa-44 key signs checkpoints, beside an ed25519 key: it needs origin, and "
+            msg += "has no role but log and audit"
             raise ValueError(msg)
 
     @property
@@ -187,18 +207,25 @@ class Trust:
         identities: In the order of the file.
         rules: In the order of the file.
         text: The trust file, as read; empty for a trust made in memory.
+        witnesses: Whose cosignatures count, in the order of the file.
+        quorum: How many of them have to be there.
 
     Raises:
-        ValueError: Two identities with one name or one key, two rules for a model.
+        ValueError: Two identities with one name or one key, two rules for a
+            model, two witnesses with one name or one key, a quorum that they cannot make.
     """
 
     identities: tuple[Identity, ...] = ()
     rules: tuple[ModelRule, ...] = ()
     text: str = field(default="", compare=False, repr=False)
+    witnesses: tuple[Witness, ...] = ()
+    quorum: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "identities", tuple(self.identities))
         object.__setattr__(self, "rules", tuple(self.rules))
+        object.__setattr__(self, "witnesses", tuple(self.witnesses))
+        check_quorum(self.witnesses, self.quorum, [one.verifier for one in self.identities])
         for what, values in (
             ("identities named", [identity.name for identity in self.identities]),
             ("identities with the key", [identity.fingerprint for identity in self.identities]),
@@ -250,8 +277,9 @@ class Trust:
 
     def to_toml(self) -> str:
         """Return the text that `from_toml` reads as this trust, without comments."""
-        blocks = ["version = 1\n"]
+        blocks = [f"version = 1\n{f'quorum = {self.quorum}' + chr(10) if self.witnesses else ''}"]
         blocks += [identity_block(identity) for identity in self.identities]
+        blocks += [witness_block(witness) for witness in self.witnesses]
         blocks += [_rule_block(rule) for rule in self.rules]
         return "\n".join(blocks)
 
@@ -311,7 +339,7 @@ class Trust:
         """
         theirs = {identity.fingerprint: identity for identity in other.identities}
         mine = [_narrowed(i, theirs.pop(i.fingerprint, None)) for i in self.identities]
-        return Trust((*mine, *theirs.values()), self.rules)
+        return replace(self, identities=(*mine, *theirs.values()), text="")
 
     @property
     def separation_of_duties(self) -> str:
@@ -352,18 +380,22 @@ def identity_block(identity: Identity) -> str:
     lines = [
         "[[identity]]",
         f"# fingerprint {identity.fingerprint}",
-        f"name = {_string(identity.name)}",
-        f"roles = {_strings(sorted(identity.roles, key=ROLES.index))}",
+        f"name = {string(identity.name)}",
+        f"roles = {strings(sorted(identity.roles, key=ROLES.index))}",
     ]
     if identity.origin is not None:
-        lines.append(f"origin = {_string(identity.origin)}")
+        lines.append(f"origin = {string(identity.origin)}")
+    if identity.epochs:
+        lines.append("epochs = true")
+    if identity.since:
+        lines.append(f"since = {identity.since}")
     if identity.development:
         lines.append("development = true")
     for key, time in (("not_before", identity.not_before), ("not_after", identity.not_after)):
         if time is not None:
             lines.append(f"{key} = {time.isoformat()}")
     if identity.retired:
-        pairs = ", ".join(f"{_string(o)} = {index}" for o, index in identity.retired.items())
+        pairs = ", ".join(f"{string(o)} = {index}" for o, index in identity.retired.items())
         lines.append(f"retired = {{ {pairs} }}")
     lines.append(f'public_key = """\n{identity.verifier.pem}"""')
     return "\n".join(lines) + "\n"
@@ -392,25 +424,6 @@ def check_trust(trust: object) -> None:
         raise TypeError(msg)
 
 
-def check_name(name: str) -> None:
-    """Raise `ValueError` when *name* would not read as a name in a line of a report."""
-    if not (0 < len(name) <= 200 and name.isprintable() and name == name.strip()):  # noqa: PLR2004  a line
-        msg = f"a name is 1 to 200 printable characters, got {name[:40]!r}"
-        raise ValueError(msg)
-
-
-def check_origin(origin: str) -> None:
-    """Raise `ValueError` when *origin* cannot be the name of a log (C2SP signed-note)."""
-    if (
-        not 0 < len(origin) <= 200  # noqa: PLR2004  a line
-        or "+" in origin
-        or not origin.isprintable()
-        or any(character.isspace() for character in origin)
-    ):
-        msg = f"an origin is printable text without spaces or '+', got {origin[:40]!r}"
-        raise ValueError(msg)
-
-
 def _utc(time: datetime | None) -> datetime | None:
     if time is None:
         return None
@@ -425,16 +438,16 @@ def _utc(time: datetime | None) -> datetime | None:
 
 
 def _rule_block(rule: ModelRule) -> str:
-    lines = [f"[models.{_string(rule.name)}]"]
+    lines = [f"[models.{string(rule.name)}]"]
     if rule.require:
-        pairs = ", ".join(f"{_string(k)} = {_string(str(v))}" for k, v in rule.require.items())
+        pairs = ", ".join(f"{string(k)} = {string(str(v))}" for k, v in rule.require.items())
         lines.append(f"require = {{ {pairs} }}")
     if rule.max_attempts is not None:
         lines.append(f"max_attempts = {rule.max_attempts}")
     if rule.allow_ignored:
-        lines.append(f"allow_ignored = {_strings(rule.allow_ignored)}")
+        lines.append(f"allow_ignored = {strings(rule.allow_ignored)}")
     if rule.allow_types:
-        lines.append(f"allow_types = {_strings(rule.allow_types)}")
+        lines.append(f"allow_types = {strings(rule.allow_types)}")
     return "\n".join(lines) + "\n"
 
 
@@ -452,6 +465,8 @@ def _narrowed(mine: Identity, theirs: Identity | None) -> Identity:
         not_before=max(after, default=None),
         not_after=min(until, default=None),
         retired=retired,
+        epochs=mine.epochs or theirs.epochs,
+        since=min(mine.since, theirs.since),
     )
 
 
@@ -460,22 +475,16 @@ def _notes(identity: Identity) -> Iterable[str]:
         yield "development key"
     if identity.origin is not None:
         yield f"signs the log {identity.origin}"
+    if identity.epochs:
+        yield "first of a chain of epoch keys"
+    if identity.since:
+        yield f"from {identity.since} leaves on"
     if identity.not_before is not None:
         yield f"from {identity.not_before.isoformat()}"
     if identity.not_after is not None:
         yield f"until {identity.not_after.isoformat()}"
     for origin, index in identity.retired.items():
         yield f"retired at leaf {index} of {origin}"
-
-
-def _strings(values: Iterable[str]) -> str:
-    return f"[{', '.join(map(_string, values))}]"
-
-
-def _string(value: str) -> str:
-    """Spell a TOML basic string."""
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08X}" for c in escaped) + '"'
 
 
 def _not_trust(why: str) -> FormatError:

@@ -46,7 +46,7 @@ def at(index: int, time: datetime = NOON, origin: str = LOG) -> Position:
     return Position(origin, index, format_time(time))
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", sorted(set(SCHEMES) - {"mldsa-44"}))
 def test_what_was_attested_is_verified(scheme: str) -> None:
     """Evidence says who said what, in which role, under which trust, and what proves it."""
     signer = generate(scheme)

@@ -17,7 +17,7 @@ from secureml.errors import (
 from secureml.keys import files, verifier
 from secureml.keys.verifier import _MLDSA
 
-PASSPHRASE = "long and dull"
+PASSPHRASE = "long and dull"  # noqa: S105  of a key made for the test
 MODULE = "cryptography.hazmat.primitives.asymmetric.mldsa"
 
 
