@@ -33,6 +33,7 @@ __all__ = [
     "PREFIX_SIZE",
     "ModelName",
     "Record",
+    "checked_record",
     "prefix",
     "read_prefix",
 ]
@@ -220,6 +221,16 @@ class ModelName:
 
 
 _EMPTY: Final[Mapping[str, JSON]] = MappingProxyType({})
+
+
+def checked_record(writer: str, seq: int, body: dict[str, JSON]) -> Record:
+    """Return the record with this *body*, which was checked before."""
+    record = object.__new__(Record)
+    set_field = object.__setattr__
+    set_field(record, "writer", writer)
+    set_field(record, "seq", seq)
+    set_field(record, "body", MappingProxyType(body))
+    return record
 
 
 def prefix(writer: str, seq: int) -> bytes:

@@ -3,19 +3,20 @@ Checking an audit log's records against each other and against their values.
 
 That the leaves are the ones the log was signed for is the log's own
 verification; what is checked here is what they say: each is a record, no
-writer has a gap, no record is there twice, and each commitment opens with the
-value that lies beside it.
+writer has a gap or fell silent, no record is there twice, every call that was
+announced has an outcome.  `verify_audit` does both in one go.
 
 Everything found is reported, with its place; `enforce` turns findings into an
 error.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from datetime import datetime
+from itertools import islice
 
 from secureml._html import card
+from secureml.audit._survey import CODES, Level, Survey
 from secureml.audit.checkdetails import (
     DetailsReport,
     check_details,
@@ -24,10 +25,8 @@ from secureml.audit.checkdetails import (
     open_value,
     survey_details,
 )
-from secureml.audit.findings import SHOWN, AuditFinding, enforce
+from secureml.audit.findings import ERROR, SHOWN, AuditFinding, enforce
 from secureml.audit.record import Record
-from secureml.errors import FormatError
-from secureml.wire.canonical import JSON
 
 __all__ = [
     "AuditFinding",
@@ -38,9 +37,12 @@ __all__ = [
     "matches_input",
     "matching_path",
     "open_value",
+    "report_of",
     "survey_details",
     "survey_records",
 ]
+
+_BATCH = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,90 +51,92 @@ class AuditReport:
     What the records of a log say about themselves.
 
     Attributes:
-        records: Those that could be read.
+        count: How many leaves are records.
         writers: Writer → number of its records.
-        unfinished: Writers without an ``end`` or a ``seal``: killed, or still writing.
-        findings: What is wrong; empty when all is well.
+        unfinished: Writers without an ``end``, a ``seal`` or a ``recovery``: still
+            writing, or gone.
+        recovered: Writers that were killed, and that a ``recovery`` accounts for.
+        findings: What is wrong, in the order of the leaves; empty when all is
+            well.  Of each severity, the first ten thousand.
+        found: Code → number of findings, also of those that were not kept.
+        types: Type → number of records; empty at the level ``sequence``.
+        outcomes: Outcome → number, of calls.
+        level: ``records``: each was read and checked; ``sequence``: writer and number only.
+        records: The records, where they were asked for; else None.
     """
 
-    records: tuple[Record, ...]
+    count: int
     writers: Mapping[str, int]
     unfinished: tuple[str, ...]
     findings: tuple[AuditFinding, ...]
+    recovered: tuple[str, ...] = ()
+    found: Mapping[str, int] = field(default_factory=dict)
+    types: Mapping[str, int] = field(default_factory=dict)
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    level: Level = "records"
+    records: tuple[Record, ...] | None = None
 
     @property
-    def outcomes(self) -> Mapping[str, int]:
-        """Outcome → number, of calls."""
-        return Counter(r.outcome for r in self.records if r.type == "call" and r.outcome)
+    def errors(self) -> tuple[AuditFinding, ...]:
+        """Findings that make the log unfit as evidence of what it says."""
+        return tuple(one for one in self.findings if one.severity == ERROR)
 
-    def enforce(self) -> None:
+    @property
+    def warnings(self) -> tuple[AuditFinding, ...]:
+        """Findings that the log accounts for."""
+        return tuple(one for one in self.findings if one.severity != ERROR)
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error; there may be warnings."""
+        return not self.errors
+
+    def enforce(self, *, strict: bool = False) -> None:
         """
         Return when all is well.
+
+        Args:
+            strict: Also raise for warnings.
 
         Raises:
             VerificationError: It names each finding.
         """
-        enforce("the audit log's records do not hold", self.findings)
+        total = sum(
+            number for code, number in self.found.items() if strict or CODES[code] == ERROR
+        )
+        enforce(
+            "the audit log's records do not hold",
+            self.findings if strict else self.errors,
+            total=total,
+        )
 
-    def _repr_html_(self) -> str:
-        rows: list[tuple[str, object]] = [
-            ("records", len(self.records)),
+    def rows(self) -> list[tuple[str, object]]:
+        """Return the report as (name, value) lines."""
+        return [
+            ("records", self.count),
             ("writers", len(self.writers)),
             ("unfinished", len(self.unfinished)),
             *((f"outcome {name}", count) for name, count in sorted(self.outcomes.items())),
-            *(("finding", finding) for finding in self.findings[:SHOWN]),
+            *((one.severity, one) for one in self.findings[:SHOWN]),
         ]
-        return card("audit records", rows)
 
+    def to_dict(self) -> dict[str, object]:
+        """Return the report as plain values, for ``--json``."""
+        return {
+            "ok": self.ok,
+            "level": self.level,
+            "records": self.count,
+            "writers": dict(self.writers),
+            "unfinished": list(self.unfinished),
+            "recovered": list(self.recovered),
+            "types": dict(self.types),
+            "outcomes": dict(self.outcomes),
+            "found": dict(self.found),
+            "findings": [one.to_dict() for one in self.findings],
+        }
 
-@dataclass(slots=True)
-class _Writer:
-    next: int = 0
-    ended: bool = False
-    finished: bool = False
-    count: int = 0
-
-
-@dataclass(slots=True)
-class _Check:
-    findings: list[AuditFinding] = field(default_factory=list)
-    writers: dict[str, _Writer] = field(default_factory=dict)
-    ids: dict[str, int] = field(default_factory=dict)
-
-    def add(self, index: int, what: str) -> None:
-        self.findings.append(AuditFinding(f"leaf {index}", what))
-
-    def sequence(self, index: int, record: Record) -> None:
-        writer = self.writers.setdefault(record.writer, _Writer())
-        short = record.writer[:8]
-        if writer.ended:
-            self.add(index, f"writer {short}… goes on after its end")
-        if record.seq < writer.next:
-            self.add(index, f"writer {short}… has number {record.seq} a second time, or late")
-        elif record.seq > writer.next:
-            missing = record.seq - writer.next
-            self.add(
-                index,
-                f"writer {short}… goes from number {writer.next - 1} to {record.seq}: "
-                f"{missing} record{'s' if missing > 1 else ''} missing",
-            )
-        if (record.type == "start") != (record.seq == 0):
-            self.add(index, f"writer {short}… has a {record.type!r} as number {record.seq}")
-        writer.next = max(writer.next, record.seq + 1)
-        writer.count += 1
-        writer.finished = record.type in {"end", "seal"}
-        if record.type == "end":
-            writer.ended = True
-            said = cast("Mapping[str, JSON]", record.body["end"])["records"]
-            if said != writer.count:
-                self.add(
-                    index, f"writer {short}… ends with {said} records, there are {writer.count}"
-                )
-
-    def identity(self, index: int, record: Record) -> None:
-        first = self.ids.setdefault(record.id, index)
-        if first != index:
-            self.add(index, f"has the id of record {first}")
+    def _repr_html_(self) -> str:
+        return card("audit records", self.rows())
 
 
 def check_records(entries: Iterable[bytes]) -> tuple[Record, ...]:
@@ -143,34 +147,89 @@ def check_records(entries: Iterable[bytes]) -> tuple[Record, ...]:
         entries: Every leaf of a verified log, from the first.
 
     Raises:
-        VerificationError: It names each finding.
+        VerificationError: It names each error; warnings are passed over.
     """
-    report = survey_records(entries)
+    report = survey_records(entries, records=True)
     report.enforce()
-    return report.records
+    return report.records or ()
 
 
-def survey_records(entries: Iterable[bytes]) -> AuditReport:
+def survey_records(
+    entries: Iterable[bytes],
+    *,
+    level: Level = "records",
+    records: bool = False,
+    profile: str | None = None,
+    now: datetime | None = None,
+) -> AuditReport:
     """
     Check every record, and report what was found instead of raising.
 
+    Streams: memory grows by 16 bytes a record, for the ids, and with the
+    number of writers; not at all at the level ``sequence``.
+
     Args:
-        entries: Every leaf of a verified log, from the first.
+        entries: Every leaf of a verified log, from the first.  A sequence is
+            looked at a second time where two records share an id; of other
+            iterables the place is named less exactly then.
+        level: ``records``, or ``sequence``: read the fixed prefix of each
+            leaf only, and show that no writer's record is missing.
+        records: Keep the records for the report.
+        profile: Name of the profile that calls have to meet.
+        now: The auditor's clock, so that the silence of a log that is written
+            to is noticed before its next record; without it the log's last
+            record is taken.
+
+    Raises:
+        ValueError: Another level; no such profile; *records* or *profile* at
+            the level ``sequence``; *now* without a time zone.
     """
-    check = _Check()
-    records: list[Record] = []
-    for index, leaf in enumerate(entries):
-        try:
-            record = Record.decode(leaf)
-        except FormatError as error:
-            check.add(index, f"is no audit record: {error.why}")
-            continue
-        check.sequence(index, record)
-        check.identity(index, record)
-        records.append(record)
+    survey = begin(level=level, records=records, profile=profile, now=now)
+    leaves = iter(entries)
+    first = 0
+    while batch := list(islice(leaves, _BATCH)):
+        survey.feed(first, batch)
+        first += len(batch)
+    return report_of(survey, entries if isinstance(entries, Sequence) else None, now)
+
+
+def begin(*, level: Level, records: bool, profile: str | None, now: datetime | None) -> Survey:
+    """
+    Return a survey that has seen nothing; see `survey_records`.
+
+    Raises:
+        ValueError: As there.
+    """
+    if level not in {"records", "sequence"}:
+        msg = f"level is 'records' or 'sequence', not {level!r}"
+        raise ValueError(msg)
+    if level == "sequence" and (records or profile is not None):
+        msg = "at the level 'sequence' no record is read: ask for level='records'"
+        raise ValueError(msg)
+    if now is not None and now.tzinfo is None:
+        msg = f"now needs a time zone, got {now!r}: use datetime.now(timezone.utc)"
+        raise ValueError(msg)
+    return Survey(level=level, keep=records, profile=profile)
+
+
+def report_of(
+    survey: Survey, again: Iterable[bytes] | None, now: datetime | None = None
+) -> AuditReport:
+    """Close *survey*, and return what it found; see `Survey.close`."""
+    survey.close(again, now)
+    finished = {name for name, one in survey.writers.items() if one.finished}
+    recovered = [name for name, one in survey.writers.items() if one.recovery is not None]
     return AuditReport(
-        records=tuple(records),
-        writers={name: writer.count for name, writer in check.writers.items()},
-        unfinished=tuple(name for name, writer in check.writers.items() if not writer.finished),
-        findings=tuple(check.findings),
+        count=survey.count,
+        writers={name: one.count for name, one in survey.writers.items()},
+        unfinished=()
+        if survey.level == "sequence"
+        else tuple(n for n in survey.writers if n not in finished and n not in recovered),
+        recovered=tuple(n for n in recovered if n not in finished),
+        findings=survey.findings(),
+        found=dict(+survey.found),
+        types=dict(survey.types),
+        outcomes=dict(survey.outcomes),
+        level=survey.level,
+        records=None if survey.records is None else tuple(survey.records),
     )

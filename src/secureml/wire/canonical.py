@@ -93,6 +93,7 @@ def _plain(data: bytes) -> JSON:
     deep = document.count("[") + document.count("{") > MAX_DEPTH
     if deep or not (document.isascii() or max(document) <= "\uffff"):
         raise _RefusedError
+    value: JSON
     value, end = _READER.raw_decode(document)
     if end != len(document) or _ENCODER.encode(value) != document:
         raise _RefusedError
