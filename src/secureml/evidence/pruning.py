@@ -1,0 +1,211 @@
+"""
+Logs whose beginning was removed under a policy.
+
+Bundles of entries go, the tiles of hashes stay: so every proof can still be
+made, and every checkpoint ever signed still fits.  Where a bundle is gone the
+verifier starts from the hashes of its tile, which the signed root covers;
+everything else is hashed from its bytes.
+
+Edge: what the removed entries said cannot be checked by anybody.  Only an
+entry of the log itself may say that they were removed: a bundle that is
+missing without one is a bundle that is missing.
+
+Source: c2sp.org/tlog-tiles, section "Pruning"; docs/spec/retention.md.
+"""
+
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from secureml.errors import DigestMismatchError
+from secureml.evidence._files import Files
+from secureml.evidence._reader import Rebuilt, missing, rebuild
+from secureml.evidence._tree import (
+    FULL,
+    HASH,
+    Tile,
+    TileTree,
+    hash_leaves,
+    split,
+    tile_width,
+)
+from secureml.wire import tiles
+
+__all__ = [
+    "Prune",
+    "absent_bundles",
+    "check_absent",
+    "first_entry",
+    "rebuild_pruned",
+    "remove_bundles",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """
+    What an entry says about entries that were removed.
+
+    Attributes:
+        minimum: The minimum index: bundles that end at or below it may be gone.
+        kept: Numbers of the bundles below it that are not.
+    """
+
+    minimum: int
+    kept: frozenset[int] = frozenset()
+
+
+def absent_bundles(directory: Path, size: int) -> frozenset[int]:
+    """Return the numbers of the full bundles of a log of *size* entries that are not there."""
+    return frozenset(
+        index
+        for index in range(size // FULL)
+        if not os.path.lexists(directory / tiles.entries_path(index))
+    )
+
+
+def first_entry(directory: Path, size: int) -> int:
+    """Return the index from which on every entry of a log of *size* is there."""
+    gone = absent_bundles(directory, size)
+    return (max(gone) + 1) * FULL if gone else 0
+
+
+def check_absent(directory: Path, absent: Collection[int], prune: Prune | None) -> None:
+    """
+    Check that every missing bundle is one that *prune*, the last of the log, removed.
+
+    Raises:
+        UnexpectedFileError: One is not.
+    """
+    for index in sorted(absent):
+        if prune is None or (index + 1) * FULL > prune.minimum or index in prune.kept:
+            raise missing(
+                directory, FileNotFoundError(2, "", str(directory / tiles.entries_path(index)))
+            )
+
+
+def rebuild_pruned(
+    size: int,
+    root: bytes,
+    *,
+    bundle: Callable[[int, int], list[bytes]],
+    tile: Callable[[int, int, int], bytes],
+    absent: Collection[int],
+    cuts: Collection[int] = (),
+    visit: Callable[[int, list[bytes]], None] | None = None,
+    keep: Callable[[Tile], None] | None = None,
+) -> Rebuilt:
+    """
+    Do as `rebuild`, but for the bundles in *absent* begin with their tile's hashes.
+
+    Args:
+        size: Number of entries.
+        root: Root hash that the checkpoint states.
+        bundle: Returns the entries of the bundle at an index and width.
+        tile: Returns the hashes of the tile at a level, index and width.
+        absent: Numbers of the full bundles that are gone; see `check_absent`.
+        cuts: Sizes of prefixes whose roots are wanted.
+        visit: Is shown the index of the first entry of each bundle that is there,
+            and its entries.
+        keep: Is shown each tile, once it is rebuilt.
+
+    Raises:
+        DigestMismatchError: An entry or a tile was changed.
+        FormatError: A file is not in its format.
+        FileNotFoundError: A file is missing.
+    """
+    if not absent:
+        return rebuild(size, root, bundle=bundle, tile=tile, cuts=cuts, visit=visit, keep=keep)
+    tree = TileTree()
+    wanted = sorted(cut for cut in set(cuts) if cut <= size)
+    roots: dict[int, bytes] = {}
+    wrong: list[Tile] = []
+
+    def compare(built: Tile) -> None:
+        level, index, data = built
+        if tile(level, index, len(data) // HASH) != data:
+            wrong.append(built)
+        if keep is not None:
+            keep(built)
+
+    for index in range((size + FULL - 1) // FULL):
+        if index in absent:
+            hashes: Sequence[bytes] = split(tile(0, index, FULL))
+        else:
+            entries = bundle(index, tile_width(size, 0, index))
+            hashes = hash_leaves(entries)
+            if visit is not None:
+                visit(index * FULL, entries)
+        while wanted and wanted[0] <= tree.size + len(hashes):
+            cut = wanted.pop(0)
+            head = cut - tree.size
+            tree.extend(hashes[:head])
+            hashes = hashes[head:]
+            roots[cut] = tree.root()
+        tree.extend(hashes)
+        for built in tree.take_full():
+            compare(built)
+    for built in tree.partial():
+        compare(built)
+    if wrong or tree.root() != root:
+        raise _changed(size, root, tree, wrong)
+    return Rebuilt(tree, roots)
+
+
+def _changed(size: int, root: bytes, tree: TileTree, wrong: list[Tile]) -> DigestMismatchError:
+    found = tree.root()
+    if wrong:
+        level, index, _ = min(wrong)
+        path = tiles.tile_path(level, index, tile_width(size, level, index))
+        start, end = index * FULL << 8 * level, min(size, (index + 1) * FULL << 8 * level)
+        what = f"{path!r}, or one of the entries {start} to {end - 1}, was changed"
+    else:
+        what = "the entries of the log are not those of its checkpoint"
+    return DigestMismatchError(
+        what,
+        why=f"what is there has root {found.hex()[:16]}…, the signed checkpoint of {size} entries "
+        f"has {root.hex()[:16]}…; where entries were pruned, the hashes of their tile were taken",
+        fix="do not use the log; get an untouched copy, and keep this one to find out what "
+        "changed it",
+    )
+
+
+def remove_bundles(directory: Path, prune: Prune, *, files: Files | None = None) -> int:
+    """
+    Remove the bundles that *prune* says are gone, from the first on; return how many.
+
+    What is gone already is passed over, so it may be repeated after a crash.
+    The entry that says so has to be under a checkpoint before.
+
+    Raises:
+        OSError: A file could not be removed.
+    """
+    files = files or Files()
+    removed = 0
+    changed: set[Path] = set()
+    for index in range(prune.minimum // FULL):
+        path = directory / tiles.entries_path(index)
+        if index in prune.kept or not os.path.lexists(path):
+            continue
+        files.remove(path)
+        changed.add(path.parent)
+        removed += 1
+    top = directory / "tile" / "entries"
+    for parent in sorted(_with_parents(changed, top), key=lambda p: len(p.parts), reverse=True):
+        if parent != top and not any(parent.iterdir()):
+            files.remove_directory(parent)
+        else:
+            files.sync_directory(parent)
+    return removed
+
+
+def _with_parents(changed: set[Path], top: Path) -> Iterator[Path]:
+    seen: set[Path] = set()
+    for path in changed:
+        while path not in seen:
+            seen.add(path)
+            yield path
+            if path == top:
+                break
+            path = path.parent  # noqa: PLW2901  upwards
