@@ -168,7 +168,10 @@ def create(path: Path, subject: str, master: bytes | None) -> None:
     Raises:
         OSError: It cannot be made.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.parent.is_dir():
+        # One by one: `parents` would give those in between the usual mode.
+        for directory in (path.parents[2], path.parents[1], path.parent):
+            directory.mkdir(mode=0o700, exist_ok=True)
     beside = path.with_name(f"{_MAKING}{secrets.token_hex(8)}")
     fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
     try:
