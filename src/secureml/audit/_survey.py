@@ -187,7 +187,7 @@ class Survey:
                 self.count += 1
             writer.finished = False
             if time > writer.time:
-                if writer.heartbeat and time[:16] != writer.time[:16]:
+                if writer.heartbeat and time[:19] != writer.time[:19]:
                     self._silence(index, name, writer, time)
                 writer.time = time
             ids.append(identity)
@@ -219,7 +219,7 @@ class Survey:
         if kind == "clock":
             self._clock(writer, record)
         elif record.time > writer.time:
-            if writer.heartbeat and writer.time:
+            if writer.heartbeat and record.time[:19] != writer.time[:19]:
                 self._silence(index, name, writer, record.time)
             writer.time = record.time
         self.types[kind] += 1
@@ -473,7 +473,13 @@ def _part(record: Record, name: str) -> Mapping[str, JSON]:
 
 
 def _seconds(earlier: str, later: str) -> float:
+    if earlier[:10] == later[:10]:
+        return _of_day(later) - _of_day(earlier)
     return (parse_time(later) - parse_time(earlier)).total_seconds()
+
+
+def _of_day(time: str) -> float:
+    return int(time[11:13]) * 3600 + int(time[14:16]) * 60 + float(time[17:26])
 
 
 def _take(ranges: list[tuple[int, int]], number: int) -> bool:
