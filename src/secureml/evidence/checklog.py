@@ -17,11 +17,9 @@ were used before they were authenticated).
 import os
 import stat
 import time
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import final, overload
+from typing import final
 
 from secureml._html import card
 from secureml._progress import progress
@@ -33,26 +31,20 @@ from secureml.errors import (
     UnexpectedFileError,
 )
 from secureml.evidence._files import TEMPORARY, not_regular, read_file, store_error
+from secureml.evidence._logkeys import LogKeys, Notes, size_of
 from secureml.evidence._reader import (
     BUNDLE_LIMIT,
     CHECKPOINT,
     LogDirectory,
     Rebuilt,
     Sighting,
-    decode_bundle,
     missing,
     rebuild,
 )
-from secureml.evidence._tree import (
-    FULL,
-    HASH,
-    Tile,
-    hash_leaves,
-    layout,
-    node_from_tiles,
-    tile_width,
-)
+from secureml.evidence._snapshot import Snapshot, VerifiedEntries
+from secureml.evidence._tree import FULL, HASH, Tile, layout, node_from_tiles, tile_width
 from secureml.evidence._typestate import TOKEN, TypeState
+from secureml.evidence.epochs import EpochChain
 from secureml.evidence.notes import VerifiedCheckpoint, verify_checkpoint
 from secureml.evidence.trust import Identity, Trust
 from secureml.wire import tiles
@@ -62,8 +54,6 @@ from secureml.wire.tlogproof import TlogProof
 
 __all__ = ["VerifiedEntries", "VerifiedLog", "verify_log"]
 
-_CACHE = 16 << 20
-"""Bytes of verified entries that are kept for reading again."""
 _WAIT = 0.05
 _WAITS = 12
 """A writer at work leaves files for a moment that belong to no checkpoint yet."""
@@ -88,11 +78,13 @@ class VerifiedLog(TypeState):
         rollback: ``checked`` against a checkpoint from outside the
             directory, or ``not checkable``.
         remembered_size: Size of the largest such checkpoint; None without.
+        chain: The epoch keys of the log, verified; None where the trust names one key.
         trust_digest: Digest of the trust that decided.
     """
 
     __slots__ = (
         "_tiles",
+        "chain",
         "entries",
         "note",
         "origin",
@@ -108,9 +100,10 @@ class VerifiedLog(TypeState):
     root: bytes
     note: str
     signer: Identity
-    entries: "VerifiedEntries"
+    entries: VerifiedEntries
     rollback: str
     remembered_size: int | None
+    chain: EpochChain | None
     trust_digest: Digest
     _tiles: dict[tuple[int, int], bytes]
 
@@ -159,6 +152,8 @@ def verify_log(
     role: str = "log",
     remembered: Sequence[str] = (),
     anchors: Sequence[str] = (),
+    epochs: Notes | None = None,
+    epoch_of: Callable[[bytes], object | None] | None = None,
 ) -> VerifiedLog:
     """
     Check every file of a log, against its entries and its signed checkpoint.
@@ -175,6 +170,11 @@ def verify_log(
         anchors: Signed checkpoints of it found inside other evidence.  They
             are checked in the same way, and do not count against rollback:
             who rolls back one log can roll back both.
+        epochs: The boundary notes of a log with epoch keys, or the file that has
+            them.  They count where *trust* marks the log's first key with
+            ``epochs = true``, and change nothing elsewhere.
+        epoch_of: Returns the member ``epoch`` of an entry that is a record of
+            that type, and None for every other; it is asked for each entry.
 
     Raises:
         SignatureError: The checkpoint, or one remembered, is not signed as it says.
@@ -187,17 +187,23 @@ def verify_log(
         StoreError: The system could not read a file, or there is no log.
     """
     path = Path(directory)
-    snapshot = _settle(path, trust, role)
+    keys = LogKeys(trust, role, epochs, epoch_of)
+    snapshot = _settle(path, keys)
     head = snapshot.head
     kept: dict[tuple[int, int], bytes] = {}
 
     def keep(tile: Tile) -> None:
         kept[tile[0], tile[1]] = tile[2]
 
-    earlier = [verify_checkpoint(note, trust=trust, role=role) for note in remembered]
-    between = [verify_checkpoint(note, trust=trust, role=role) for note in anchors]
-    for one in (*earlier, *between):
-        _refuse_other(one, head)
+    def visit(first: int, entries: list[bytes]) -> None:
+        keys.visit(first, entries)
+        done(len(entries))
+
+    others = (*remembered, *anchors)
+    known: list[VerifiedCheckpoint] = []
+    if not keys.chained:
+        known = [verify_checkpoint(note, trust=trust, role=role) for note in others]
+        _refuse_others(known, head)
     with progress(f"verifying {head.origin}", total=head.size, unit=" entries") as done:
         try:
             rebuilt = rebuild(
@@ -205,17 +211,23 @@ def verify_log(
                 head.root,
                 bundle=snapshot.bundle,
                 tile=snapshot.tile,
-                cuts={one.size for one in (*earlier, *between)},
-                visit=lambda _, entries: done(len(entries)),
+                cuts=keys.cuts | {size_of(note) for note in others},
+                visit=visit,
                 keep=keep,
             )
         except FileNotFoundError as error:
             raise missing(path, error) from error
-    for one in (*earlier, *between):
+    chain = None
+    if (judged := keys.finish(head.note, rebuilt.roots)) is not None:
+        chain, head = judged
+        known = [chain.verify(note) for note in others]
+        _refuse_others(known, head)
+    for one in known:
         _refuse_fork(one, rebuilt)
     entries = VerifiedEntries(TOKEN, snapshot=snapshot, tiles=kept)
     for name, tile in snapshot.stale.items():
         _check_stale(snapshot, name, tile, entries, kept)
+    earlier = known[: len(remembered)]
     return VerifiedLog(
         TOKEN,
         origin=head.origin,
@@ -226,9 +238,15 @@ def verify_log(
         entries=entries,
         rollback="checked" if earlier else "not checkable",
         remembered_size=max((one.size for one in earlier), default=None),
+        chain=chain,
         trust_digest=head.trust_digest,
         _tiles=kept,
     )
+
+
+def _refuse_others(known: Sequence[VerifiedCheckpoint], head: VerifiedCheckpoint) -> None:
+    for earlier in known:
+        _refuse_other(earlier, head)
 
 
 def _refuse_other(earlier: VerifiedCheckpoint, head: VerifiedCheckpoint) -> None:
@@ -270,37 +288,7 @@ class _UnsettledError(Exception):
         self.wait = wait
 
 
-@dataclass(frozen=True, slots=True)
-class _Snapshot:
-    """A checkpoint, and what the writer may replace under it, read at once."""
-
-    path: Path
-    head: VerifiedCheckpoint
-    partial: dict[str, bytes]
-    stale: dict[str, tiles.Tile]
-
-    def read(self, name: str, limit: int) -> bytes:
-        data = self.partial.get(name)
-        return read_file(self.path / name, limit=limit) if data is None else data
-
-    def bundle(self, index: int, width: int) -> list[bytes]:
-        name = tiles.entries_path(index, width)
-        return decode_bundle(self.read(name, BUNDLE_LIMIT), width, name)
-
-    def tile(self, level: int, index: int, width: int) -> bytes:
-        name = tiles.tile_path(level, index, width)
-        data = self.read(name, FULL * HASH)
-        if len(data) != width * HASH:
-            raise FormatError(
-                f"{name!r} was changed: it has another length",
-                why=f"{len(data)} bytes for {width} hashes of {HASH}",
-                fix="do not use the log; get an untouched copy, and keep this one to find out "
-                "what changed it",
-            )
-        return data
-
-
-def _settle(path: Path, trust: Trust, role: str) -> _Snapshot:
+def _settle(path: Path, keys: LogKeys) -> Snapshot:
     """Look at the directory until no writer is in the middle of something."""
     directory = LogDirectory(path)
     waits = 0
@@ -308,7 +296,7 @@ def _settle(path: Path, trust: Trust, role: str) -> _Snapshot:
     seen = directory.require()
     while True:
         try:
-            return _look(path, seen, trust, role)
+            return _look(path, seen, keys)
         except _UnsettledError as unsettled:
             again = directory.require()
             if again.note != seen.note:
@@ -324,8 +312,16 @@ def _settle(path: Path, trust: Trust, role: str) -> _Snapshot:
             seen = again
 
 
-def _look(path: Path, seen: Sighting, trust: Trust, role: str) -> _Snapshot:
-    head = verify_checkpoint(seen.note, trust=trust, role=role, strict=True)
+def _look(path: Path, seen: Sighting, keys: LogKeys) -> Snapshot:
+    try:
+        head = keys.head(seen.note, path)
+    except FileNotFoundError as error:
+        raise _UnsettledError(missing(path, error), wait=False) from error
+    except (ConsistencyError, FormatError) as error:
+        # The writer puts a boundary note behind the checkpoint that it belongs to.
+        if not keys.chained:
+            raise
+        raise _UnsettledError(error, wait=True) from error
     expected = layout(head.size)
     found, directories = _walk(path)
     if extra := found - expected.keys() - {CHECKPOINT}:
@@ -349,7 +345,7 @@ def _look(path: Path, seen: Sighting, trust: Trust, role: str) -> _Snapshot:
                 partial[name] = read_file(path / name, limit=BUNDLE_LIMIT)
             except FileNotFoundError as error:
                 raise _UnsettledError(missing(path, error), wait=False) from error
-    return _Snapshot(path, head, partial, stale)
+    return Snapshot(path, head, partial, stale)
 
 
 def _walk(path: Path) -> tuple[set[str], set[str]]:
@@ -405,10 +401,10 @@ def _unexpected(path: Path, name: str, why: str) -> UnexpectedFileError:
 
 
 def _check_stale(
-    snapshot: _Snapshot,
+    snapshot: Snapshot,
     name: str,
     tile: tiles.Tile,
-    entries: "VerifiedEntries",
+    entries: VerifiedEntries,
     kept: dict[tuple[int, int], bytes],
 ) -> None:
     try:
@@ -427,71 +423,3 @@ def _check_stale(
             fix="do not use the log; get an untouched copy, and keep this one to find out what "
             "changed it",
         )
-
-
-@final
-class VerifiedEntries(TypeState, Sequence[bytes]):
-    """
-    The entries of a verified log, read when they are asked for.
-
-    Each is hashed again as it is read and compared with the hash that was
-    verified, so what was checked is what is used.
-    """
-
-    __slots__ = ("_cache", "_held", "_snapshot", "_tiles")
-    _snapshot: _Snapshot
-    _tiles: dict[tuple[int, int], bytes]
-    _cache: "OrderedDict[int, list[bytes]]"
-    _held: list[int]
-
-    def __init__(
-        self, token: object, /, *, snapshot: _Snapshot, tiles: dict[tuple[int, int], bytes]
-    ) -> None:
-        super().__init__(token, _snapshot=snapshot, _tiles=tiles, _cache=OrderedDict(), _held=[0])
-
-    def __len__(self) -> int:
-        return self._snapshot.head.size
-
-    @overload
-    def __getitem__(self, index: int) -> bytes: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[bytes]: ...
-
-    def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
-        if isinstance(index, slice):
-            return [self[at] for at in range(*index.indices(len(self)))]
-        at = index + len(self) if index < 0 else index
-        if not 0 <= at < len(self):
-            msg = f"entry {index} is not among the {len(self)} of the log"
-            raise IndexError(msg)
-        return self._bundle(at // FULL)[at % FULL]
-
-    def __iter__(self) -> Iterator[bytes]:
-        for index in range((len(self) + FULL - 1) // FULL):
-            yield from self._bundle(index)
-
-    def _bundle(self, index: int) -> list[bytes]:
-        known = self._cache.get(index)
-        if known is not None:
-            return known
-        try:
-            entries = self._snapshot.bundle(index, tile_width(len(self), 0, index))
-        except FileNotFoundError as error:
-            raise missing(self._snapshot.path, error) from error
-        hashes = b"".join(hash_leaves(entries))
-        if hashes != self._tiles[0, index]:
-            at = next(i for i in range(len(entries)) if _differ(hashes, self._tiles[0, index], i))
-            raise DigestMismatchError(
-                f"entry {index * FULL + at} changed after it was verified",
-                why=f"{tiles.entries_path(index)!r} has other bytes now",
-                fix="verify the log again, where nobody else can write to it",
-            )
-        self._cache[index] = entries
-        self._held[0] += sum(map(len, entries))
-        while self._held[0] > _CACHE and len(self._cache) > 1:
-            self._held[0] -= sum(map(len, self._cache.popitem(last=False)[1]))
-        return entries
-
-
-def _differ(left: bytes, right: bytes, at: int) -> bool:
-    return left[at * HASH : (at + 1) * HASH] != right[at * HASH : (at + 1) * HASH]

@@ -20,7 +20,7 @@ from secureml.errors import (
     UntrustedSignerError,
     VerificationError,
 )
-from secureml.evidence import checklog
+from secureml.evidence import _snapshot, checklog
 from secureml.evidence._files import Files
 from secureml.evidence._reader import LogDirectory, Sighting, rebuild
 from secureml.evidence.log import Log, VerifiedLog, verify_log
@@ -495,7 +495,7 @@ def test_entries_are_checked_again(tmp_path: Path) -> None:
 
 def test_entries_are_not_all_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory for entries is bounded; what is dropped is read, and checked, again."""
-    monkeypatch.setattr(checklog, "_CACHE", 1_000)
+    monkeypatch.setattr(_snapshot, "_CACHE", 1_000)
     write(tmp_path, numbered(1_100))
     found = verify_log(tmp_path / "log", trust=TRUST)
 
