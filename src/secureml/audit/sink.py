@@ -1,31 +1,45 @@
 """
 The audit log: records in, leaves of a transparency log out.
 
-A record is accepted when the operating system has its bytes: it survives a
-killed process.  It survives a power cut once it was published, about a second
-later, or at once with ``durable=True``.  What cannot be accepted raises.
+A record is accepted when it is in the queue of its process: a kill may lose
+what was accepted in the last 50 milliseconds.  It is *durable* when the spool
+of the process was synced, *checkpointed* when it is a leaf under a signed
+checkpoint, about a second later, and *witnessed* when somebody elsewhere
+vouches for that checkpoint.  How far it has to come before a call returns is
+the caller's choice.  What cannot be accepted raises.
 
-Opening is free: no lock, file or thread before the first record.  The first
-record of a writer is preceded by a ``start`` leaf, published before anything
-else is accepted, and the last one is an ``end`` or a ``seal``: a writer that
-was killed can be told from one that was closed.
+Any number of processes may record into one log.  Opening is free: no lock,
+file or thread before the first record.  The first record of a writer is
+preceded by a ``start`` leaf, under a checkpoint before anything else is
+accepted, and the last one is an ``end`` or a ``seal``: a writer that was
+killed can be told from one that was closed.
 """
 
+import asyncio
+import atexit
+import math
 import os
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
+from secureml._extras import loaded
+from secureml.audit._merge import AuditMerge
 from secureml.audit._models import load_body
-from secureml.audit._store import DetailStore
-from secureml.audit.details import Detail, Sealed, read_details
+from secureml.audit._pressure import PAUSE, await_room, check_size, make_room
+from secureml.audit._reading import Reading
+from secureml.audit._recorder import QUEUE_BYTES, Recorder, event, new_id, spell_time
+from secureml.audit.appended import TIMEOUT, Appended, check_ack
+from secureml.audit.details import Detail, Sealed
 from secureml.audit.pseudonyms import Pseudonyms
-from secureml.audit.record import MAX_LEAF, PREFIX_SIZE, Record, prefix
-from secureml.clock import Clock, format_time, now
-from secureml.errors import StoreBusyError, StoreError
+from secureml.audit.record import MAX_LEAF, PREFIX_SIZE, Record
+from secureml.clock import Clock, now
+from secureml.errors import StoreError
+from secureml.evidence._spool import Spool
+from secureml.evidence.sequencer import Sequencer
 from secureml.wire import canonical
 from secureml.wire.canonical import JSON
 from secureml.wire.digest import Digest
@@ -35,80 +49,50 @@ if TYPE_CHECKING:
 
 __all__ = ["Appended", "AuditLog", "new_id", "spell_time"]
 
-PUBLISH_SECONDS: Final = 1.0
-"""Unpublished records wait no longer than this for the next record to publish them."""
+HEARTBEAT: Final = 60.0
+"""Seconds within which a writer writes something, were it only that it lives."""
 
-PUBLISH_RECORDS: Final = 2048
-"""Nor do more than this wait; the log would publish them itself, without their details."""
-
+_MEMBER: Final = len(',"details":{"segment":""}') + 39
 _NONE: Final[Mapping[str, Sealed]] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Appended:
-    """
-    Where a record went.
-
-    Attributes:
-        id: The record.
-        index: Its leaf; None while it waits behind the record in whose
-            writing it was made (a stream closed by the garbage collector).
-    """
-
-    id: str
-    index: int | None
-
-
-def new_id() -> str:
-    """
-    Return a fresh record id: a UUID of version 7, so ids sort by time.
-
-    Source: RFC 9562 section 5.7.
-    """
-    noise = int.from_bytes(os.urandom(10))
-    number = (
-        time.time_ns() // 1_000_000 << 80
-        | 7 << 76
-        | (noise >> 64 & 0xFFF) << 64
-        | 2 << 62
-        | noise & 0x3FFF_FFFF_FFFF_FFFF
-    )
-    text = f"{number:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-def spell_time(when: datetime) -> str:
-    """Return `format_time` of *when*, by the short way where it is in UTC already."""
-    if when.tzinfo is UTC:
-        return when.isoformat(timespec="microseconds")[:26] + "Z"
-    return format_time(when)
-
-
-class AuditLog:
+class AuditLog(Reading):
     """
     The audit log of one workspace: a `Log` and the details beside it.
 
-    Safe to use from many threads.  A child made by fork must open its own.
+    Safe to use from many threads, from event loops, and from every process
+    that opens it; a child made by fork becomes a writer of its own.
 
     Args:
-        log: The transparency log that the leaves go to.
+        log: The transparency log that the leaves go to, open with its signer.
         details: Directory of the values; made when the first one is captured.
-        private: Directory of the pseudonym key.
+        private: Directory of the pseudonym key and of the spools.
         clock: Tells the time.
+        heartbeat: Seconds within which this writer writes something.
     """
 
-    def __init__(self, log: "Log", *, details: Path, private: Path, clock: Clock = now) -> None:
+    def __init__(
+        self,
+        log: "Log",
+        *,
+        details: Path,
+        private: Path,
+        clock: Clock = now,
+        heartbeat: float = HEARTBEAT,
+    ) -> None:
         self.log = log
         self.clock = clock
         self.details = Path(details)
-        self.pseudonyms = Pseudonyms(Path(private))
-        self._store = DetailStore.at(self.details)
-        self._pid = os.getpid()
-        self._writer = ""
-        self._seq = 0
-        self._last = b""
+        self.private = Path(private)
+        self.pseudonyms = Pseudonyms(self.private)
+        self.heartbeat = heartbeat
+        self._recorder: Recorder | None = None
+        self._building: Recorder | None = None
+        self._sequencer: Sequencer | None = None
+        self._starting = threading.RLock()
+        self._sealed = False
         self._loads: list[Mapping[str, JSON]] = []
-        self._published = 0.0
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"<AuditLog {self.log.origin!r}>"
@@ -122,17 +106,104 @@ class AuditLog:
     @property
     def writer(self) -> str:
         """Name of this writer in the log, 32 hex digits; empty before the first record."""
-        return self._writer
+        recorder = self._recorder or self._building
+        return "" if recorder is None else recorder.writer.hex()
+
+    # Records in
+
+    def submit(
+        self,
+        record: str,
+        body: bytes,
+        detail: Detail | None = None,
+        *,
+        at: int = 0,
+        ack: str = "queued",
+        on_failure: str = "raise",
+    ) -> Appended:
+        """
+        Accept the record named *record*, spelled by the caller, and wait for *ack*.
+
+        Args:
+            record: Its id.
+            body: Its canonical JSON, without the ``details`` member.
+            detail: The captured values that it commits to.
+            at: Where in *body* the ``details`` member belongs, comma first.
+            ack: ``queued``, ``durable``, ``checkpointed`` or ``witnessed``.
+            on_failure: What happens to a record that cannot be accepted now:
+                ``raise``; ``block``, wait up to 30 seconds for room, then
+                raise; ``gap``, leave it out, counted in a gap record.
+
+        Raises:
+            ValueError: It is larger than a leaf, or no such choice.
+            StoreError: It was not accepted.
+        """
+        recorder = self._recorder
+        if recorder is None or not recorder.ready:
+            recorder = self._begin()
+        size = len(body)
+        if detail is not None:
+            size += _MEMBER
+            check_size(size)
+            size += sum(len(value.encoded) for value in detail.values.values()) * 4 // 3
+        elif size > MAX_LEAF - PREFIX_SIZE:
+            check_size(size)
+        if (recorder.trouble is not None or recorder.waiting > QUEUE_BYTES) and not make_room(
+            recorder, on_failure
+        ):
+            return Appended(record, recorder, b"", 0, None, 0)
+        item = Appended(record, recorder, body, at, detail, size)
+        recorder.put(item, size)
+        if ack != "queued":
+            recorder.wait(item, check_ack(ack), TIMEOUT)
+        return item
+
+    async def submit_async(
+        self,
+        record: str,
+        body: bytes,
+        detail: Detail | None = None,
+        *,
+        at: int = 0,
+        ack: str = "queued",
+        on_failure: str = "raise",
+    ) -> Appended:
+        """
+        Accept as `submit`, and wait for *ack* without holding up the event loop.
+
+        A caller that is cancelled while it waits leaves the record where it is.
+
+        Raises:
+            ValueError: It is larger than a leaf, or no such choice.
+            StoreError: It was not accepted.
+            TimeoutError: It did not come so far within 30 seconds.
+        """
+        recorder = self._recorder
+        if recorder is None or not recorder.ready:
+            recorder = await asyncio.to_thread(self._begin)
+        if on_failure == "block" and not recorder.inside:
+            await await_room(recorder)
+        item = self.submit(record, body, detail, at=at, on_failure=on_failure)
+        if ack != "queued":
+            await recorder.reached(item, check_ack(ack), TIMEOUT)
+        return item
 
     def append(
         self,
         body: Mapping[str, JSON],
         values: Mapping[str, Sealed] = _NONE,
         *,
+        ack: str = "queued",
         durable: bool = False,
     ) -> Appended:
         """
         Append a record of any type; its id and times are filled in when absent.
+
+        Args:
+            body: The record.
+            values: The captured values that it commits to.
+            ack: How far it has come when this returns.
+            durable: The same as ``ack="durable"``.
 
         Raises:
             FormatError: *body* is not a record.
@@ -146,217 +217,137 @@ class AuditLog:
             **body,
         }
         record = Record("0" * 32, 0, whole).id
+        content = canonical.encode(whole)
+        at = 0
+        if values:
+            before = {name: value for name, value in whole.items() if name < "details"}
+            if not before:
+                msg = "values belong to a call, which has an action"
+                raise ValueError(msg)
+            at = len(canonical.encode(before)) - 1
+        detail = Detail(record, values) if values else None
+        self._sealed = whole["type"] == "seal"
+        return self.submit(record, content, detail, at=at, ack="durable" if durable else ack)
 
-        def encode(segment: str | None) -> bytes:
-            if segment is not None:
-                whole["details"] = {"segment": segment}
-            return canonical.encode(whole)
+    # Writers
 
-        return self.write(record, encode, values, durable=durable)
+    def _begin(self, *, wait: bool = True) -> Recorder:
+        """Return the writer, made when there is none, with its start under a checkpoint."""
+        if self._starting._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001  an RLock knows
+            # The garbage collector closed a stream while this thread begins a
+            # writer: its record is accepted behind the start.
+            found = self._building or self._recorder
+            if found is not None:
+                return found
+        with self._starting:
+            recorder = self._recorder
+            if recorder is None:
+                recorder = self._make()
+            if wait and not recorder.ready and not recorder.inside:
+                recorder.sequencer.wait(recorder.spool, 1, TIMEOUT)
+                recorder.ready = True
+            return recorder
 
-    def write(
-        self,
-        record: str,
-        body: Callable[[str | None], bytes],
-        values: Mapping[str, Sealed] = _NONE,
-        *,
-        durable: bool = False,
-    ) -> Appended:
-        """
-        Append the record named *record*; *body* returns its JSON for a details segment.
-
-        Raises:
-            ValueError: It is larger than a leaf.
-            StoreError: It was not accepted.
-        """
-        if self._pid != os.getpid():
-            raise StoreBusyError(
-                what="this audit log belongs to the parent process",
-                why="the process was forked after it was opened",
-                fix="open the audit log in the child, with a directory of its own",
+    def _join(self) -> Sequencer:
+        """Return the sequencer of this process for this log."""
+        if self._closed:
+            raise StoreError(
+                f"the audit log {self.log.origin!r} is closed",
+                why="close() was called",
+                fix="open it again",
             )
-        store = self._store
-        with store.lock:
-            if store.writing:
-                # The garbage collector closed a stream while this very thread
-                # was writing a record: the stream's record waits for its turn.
-                store.deferred.append(lambda: self._write(body, record, values, durable=durable))
-                return Appended(record, None)
-            index = store.alone(lambda: self._write(body, record, values, durable=durable))
-        if durable:
-            # Outside the lock: threads that wait for the disk share one wait.
-            self.log.flush()
-        return Appended(record, index)
+        sequencer = self._sequencer
+        if sequencer is None:
+            files = self.log.files
+            spools = self.private / "spool" / self.log.directory.name
+            merge = AuditMerge(self.details, files)
+            sequencer = self._sequencer = Sequencer.at(spools, self.log, merge, files)
+            if isinstance(sequencer.merge, AuditMerge):
+                sequencer.merge.logs.add(self)
+        return sequencer
 
-    def submit(
-        self,
-        record: str,
-        body: bytes,
-        detail: Detail | None = None,
-        *,
-        at: int = 0,
-        ack: str = "queued",
-        on_failure: str = "raise",
-    ) -> Appended:
-        """
-        Append the record named *record*, spelled by the caller, and wait for *ack*.
+    def _part(self) -> None:
+        """Give the sequencer back."""
+        sequencer, self._sequencer = self._sequencer, None
+        if sequencer is not None:
+            if isinstance(sequencer.merge, AuditMerge):
+                sequencer.merge.logs.discard(self)
+            sequencer.leave()
 
-        Args:
-            record: Its id.
-            body: Its canonical JSON, without the ``details`` member.
-            detail: The captured values that it commits to.
-            at: Where in *body* the ``details`` member belongs, comma first.
-            ack: ``queued``, ``durable``, ``checkpointed`` or ``witnessed``.
-            on_failure: ``raise``, ``block`` or ``gap``.
-
-        Raises:
-            ValueError: It is larger than a leaf.
-            StoreError: It was not accepted.
-        """
-        del on_failure
-
-        def whole(segment: str | None) -> bytes:
-            if segment is None:
-                return body
-            return body[:at] + b',"details":{"segment":"%s"}' % segment.encode() + body[at:]
-
-        values = _NONE if detail is None else detail.values
-        return self.write(record, whole, values, durable=ack != "queued")
-
-    def _write(
-        self,
-        body: Callable[[str | None], bytes],
-        record: str,
-        values: Mapping[str, Sealed],
-        *,
-        durable: bool,
-    ) -> int:
-        if not self._writer or not self._store.recovered:
-            self._start()
-        elif (
-            time.monotonic() - self._published > PUBLISH_SECONDS
-            or self.log.pending >= PUBLISH_RECORDS
-        ):
-            self._publish()
-        if not values:
-            return self._leaf(body(None))
-        store = self._store
-        content = _checked(body(store.next_segment()))
-        start = store.write(Detail(record, values).encode())
-        if durable:
-            store.sync()
+    def _make(self) -> Recorder:
+        sequencer = self._join()
+        recorder = Recorder(
+            Spool(sequencer.directory, self.log.files),
+            sequencer,
+            self.clock,
+            heartbeat=self.heartbeat,
+            start=self._start_bodies,
+        )
+        self._building = recorder
         try:
-            index = self._leaf(content)
-        except StoreError:
-            if self._writer:
-                store.take_back(start)
-            raise
-        store.settle()
-        return index
+            recorder.run()
+            _alive.add(self)
+            _at_exit()
+            self._recorder = recorder
+        finally:
+            self._building = None
+        self._sealed = False
+        return recorder
 
-    def _leaf(self, content: bytes) -> int:
-        leaf = prefix(self._writer, self._seq) + _checked(content)
-        before = self._length()
-        try:
-            index = self.log.append(leaf, sync=False)
-        except BaseException as error:
-            # A refused leaf is not in the log, and its number is still free.
-            # After anything else nobody knows: a new writer begins, so that no
-            # number is used twice and none is left out.
-            if not isinstance(error, StoreError) or before != self._length():
-                self._writer = ""
-                self._store.recovered = False
-            raise
-        self._seq += 1
-        self._last = content
-        return index
-
-    def _length(self) -> int:
-        return self.log.size + self.log.pending
-
-    def _start(self) -> None:
-        store = self._store
-        self.log.acquire()
-        removed = 0
-        if not store.recovered:
-            removed = store.recover(self._named, fresh=not self._length())
-            if self._writer:
-                return
-        self._writer, self._seq = os.urandom(16).hex(), 0
-        start: dict[str, JSON] = {"pid": self._pid}
+    def _start_bodies(self) -> list[bytes]:
+        start: dict[str, JSON] = {
+            "heartbeat_s": math.ceil(self.heartbeat) if math.isfinite(self.heartbeat) else 0,
+            "pid": os.getpid(),
+        }
+        if not start["heartbeat_s"]:
+            del start["heartbeat_s"]
         boot = _boot()
         if boot:
             start["boot"] = boot
-        if removed:
-            start["details_removed"] = removed
-        try:
-            self._leaf(self._event("start", {"start": start}))
-            for body in self._loads:
-                self._leaf(self._event("model-load", body))
-            self._publish()
-        except BaseException:
-            self._writer = ""
-            raise
+        return [
+            event("start", {"start": start}, self.clock),
+            *(event("model-load", body, self.clock) for body in self._loads),
+        ]
 
-    def _event(self, kind: str, body: Mapping[str, JSON]) -> bytes:
-        return canonical.encode(
-            {
-                **body,
-                "monotonic_us": time.monotonic_ns() // 1000,
-                "record": {"id": new_id()},
-                "time": spell_time(self.clock()),
-                "type": kind,
-            }
-        )
+    def note_recovery(self, recovery: Mapping[str, JSON]) -> None:
+        """
+        Record, durably and in the spool, what the sequencer found of another writer.
 
-    def _named(self, segment: str) -> set[str]:
-        """Return the ids of the leaves that name *segment*: a run at the end of the log."""
-        needle = f'"details":{{"segment":"{segment}"}}'.encode()
-        found: set[str] = set()
-        for _, leaf in self._backwards():
-            if b'"details":' in leaf:
-                if needle not in leaf:
-                    break
-                found.add(Record.decode(leaf).id)
-        return found
-
-    def _backwards(self) -> Iterator[tuple[int, bytes]]:
-        stop = self._length()
-        while stop:
-            start = (stop - 1) // 256 * 256
-            entries = list(self.log.entries(start, stop))
-            for index in range(start + len(entries) - 1, start - 1, -1):
-                yield index, entries[index - start]
-            stop = start
-
-    def _publish(self) -> str:
-        self._store.sync()
-        note = self.log.publish()
-        self._published = time.monotonic()
-        return note
+        Raises:
+            StoreError: It was not written.
+        """
+        recorder = self._begin(wait=False)
+        recorder.add("recovery", {"recovery": recovery})
+        recorder.flush()
 
     def begin(self) -> None:
         """
-        Become the writer now, and publish the ``start``: what comes next is after it.
+        Become a writer now, and publish the ``start``: what comes next is after it.
+
+        An event loop that must not wait calls this, in a thread, before its first call.
 
         Raises:
             StoreError: The log could not be written.
         """
-        with self._store.lock:
-            if not self._writer or not self._store.recovered:
-                self._store.alone(self._start)
+        self._begin()
 
     def publish(self) -> str:
         """
-        Make every record durable and readable; return the signed checkpoint.
+        Return when every record so far is under a checkpoint; return that checkpoint.
 
         Raises:
             StoreError: The log could not be written.
         """
-        with self._store.lock:
-            if self._store.writing:
-                return self.log.checkpoint_note()
-            return self._store.alone(self._publish)
+        recorder = self._recorder
+        if recorder is not None and not recorder.inside:
+            recorder.flush()
+            recorder.sequencer.wait(recorder.spool, recorder.spool.count, TIMEOUT)
+        elif recorder is None:
+            with self._starting:
+                self._join().step(now=True)
+                if self._recorder is None:
+                    self._part()
+        return self.log.checkpoint_note()
 
     def record_model_load(self, model: object, *, claims: Digest | None = None) -> Appended:
         """
@@ -371,7 +362,7 @@ class AuditLog:
             StoreError: The record was not accepted.
         """
         body = load_body(model, claims)
-        appended = self.append(body)
+        appended = self.append(body, durable=True)
         self._loads.append({name: body[name] for name in ("model", "outcome")})
         return appended
 
@@ -391,57 +382,38 @@ class AuditLog:
         Raises:
             StoreError: The log could not be written.
         """
-        if self._pid != os.getpid():
-            return
-        with self._store.lock:
-            if self._writer:
-                self._store.alone(self._end)
+        with self._starting:
+            recorder, self._recorder = self._recorder, None
+            if recorder is None:
+                return
+            sequencer = recorder.sequencer
+            try:
+                recorder.close(self._last)
+                self._await_end(sequencer, recorder)
+            finally:
+                self._loads.clear()
+                self._part()
 
-    def _end(self) -> None:
-        if not self._last.endswith(b'"type":"seal"}'):
-            self._leaf(self._event("end", {"end": {"records": self._seq + 1}}))
-        self._publish()
-        self._writer = ""
-        self._loads.clear()
+    def _last(self, count: int) -> bytes | None:
+        if self._sealed:
+            return None
+        return event("end", {"end": {"records": count + 1}}, self.clock)
 
-    def records(self) -> Iterator[tuple[int, Record]]:
-        """
-        Yield (index, record) of every record that this process can see, oldest first.
+    def _await_end(self, sequencer: Sequencer, recorder: Recorder) -> None:
+        deadline = time.monotonic() + TIMEOUT
+        count = recorder.spool.count
+        while not sequencer.step(now=True) and recorder.spool.acknowledged() < count:
+            # Another process sequences: the end is durable, and comes into the log by itself.
+            if time.monotonic() > deadline or not recorder.spool.exists():
+                return
+            time.sleep(PAUSE)
 
-        Raises:
-            FormatError: A leaf is no record.
-        """
-        for index, leaf in enumerate(self.log.entries()):
-            yield index, Record.decode(leaf)
-
-    def read(self, record: str) -> tuple[int, Record]:
-        """
-        Return (index, record) by the record's id, looking from the newest back.
-
-        Raises:
-            LookupError: No leaf has this id.
-            FormatError: Its leaf is no record.
-        """
-        needle = f'"record":{{"id":"{record}"}}'.encode()
-        for index, leaf in self._backwards():
-            if needle in leaf:
-                found = Record.decode(leaf)
-                if found.id == record:
-                    return index, found
-        msg = f"the audit log has no record {record!r}"
-        raise LookupError(msg)
-
-    def values(self, record: Record) -> Mapping[str, Sealed]:
-        """
-        Return the captured values of a record; empty when it has none, or they were erased.
-
-        Raises:
-            FormatError: Its line in the details is malformed.
-        """
-        if record.segment is None:
-            return {}
-        found = read_details(self.details, record.segment, record.id)
-        return {} if found is None else found.values
+    def _published(self) -> None:
+        recorder = self._recorder
+        if recorder is not None and not recorder.inside:
+            recorder.flush()
+            if recorder.spool.acknowledged() < recorder.spool.count:
+                self.publish()
 
     def close(self) -> None:
         """
@@ -450,22 +422,56 @@ class AuditLog:
         Raises:
             StoreError: The log could not be written.
         """
-        if self._pid != os.getpid():
-            return
-        with self._store.lock:
-            try:
-                self.end()
-            finally:
-                self._store.close()
-                self.log.close()
+        _alive.discard(self)
+        try:
+            self.end()
+        finally:
+            self._closed = True
+            self.log.close()
+
+    def _after_fork(self) -> None:
+        """Become a writer of its own: this is the copy that a forked child got."""
+        recorder, self._recorder = self._recorder, None
+        self._building = self._sequencer = None
+        self._starting = threading.RLock()
+        self._sealed = False
+        if recorder is not None:
+            recorder.spool.abandon()
 
 
-def _checked(content: bytes) -> bytes:
-    size = PREFIX_SIZE + len(content)
-    if size > MAX_LEAF:
-        msg = f"the record has {size} bytes, and a leaf has at most {MAX_LEAF}"
-        raise ValueError(msg)
-    return content
+_alive: "weakref.WeakSet[AuditLog]" = weakref.WeakSet()
+_registered = False
+
+
+def _at_exit() -> None:
+    global _registered  # noqa: PLW0603  once for the process
+    if not _registered:
+        _registered = True
+        atexit.register(_close_all)
+    module = loaded("multiprocessing.util")
+    if module is not None and os.getpid() not in _finalized:
+        # A child of multiprocessing leaves by os._exit, which runs no exit function.
+        _finalized.add(os.getpid())
+        module.Finalize(None, _close_all, exitpriority=100)
+
+
+_finalized: set[int] = set()
+
+
+def _close_all() -> None:
+    """Write what is left, at the end of the process."""
+    for log in list(_alive):
+        log.close()
+
+
+def _forked() -> None:  # pragma: no cover  in a forked child
+    for log in list(_alive):
+        log._after_fork()  # noqa: SLF001  this module
+    _alive.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def _boot() -> str:

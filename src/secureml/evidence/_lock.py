@@ -30,7 +30,7 @@ except ImportError:  # pragma: no cover  Windows
 else:
     _HAS_LOCKS = True
 
-__all__ = ["WriterLock", "forked"]
+__all__ = ["WriterLock", "forked", "hold", "is_held"]
 
 
 class WriterLock:
@@ -118,12 +118,7 @@ class _Held:
 
     def _acquire(self) -> None:
         if not _HAS_LOCKS:
-            what = "a log cannot be written on this platform"
-            raise StoreError(
-                what,
-                why="writing needs file locks of POSIX (fcntl), which Python has not here",
-                fix="write on Linux or macOS; hashing, verifying and loading work here",
-            )
+            raise no_locks()
         if self._fd >= 0:
             try:
                 if os.path.samestat(os.fstat(self._fd), self._path.stat()):
@@ -192,6 +187,52 @@ class _Held:
 
     def __del__(self) -> None:
         self._close()
+
+
+def hold(path: Path) -> int:
+    """
+    Make the file *path* and lock it; the kernel gives the lock back when the process ends.
+
+    Returns the descriptor that holds the lock.
+
+    Raises:
+        OSError: The system refuses, or somebody holds it.
+        StoreError: The platform has no such locks.
+    """
+    if not _HAS_LOCKS:
+        raise no_locks()
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def is_held(path: Path) -> bool:
+    """Return whether a living process holds the lock on *path*; False for no such file."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def no_locks() -> StoreError:
+    """Return the error for a platform without file locks."""
+    what = "a log cannot be written on this platform"
+    return StoreError(
+        what,
+        why="writing needs file locks of POSIX (fcntl), which Python has not here",
+        fix="write on Linux or macOS; hashing, verifying and loading work here",
+    )
 
 
 def forked() -> StoreBusyError:  # pragma: no cover  in a forked child

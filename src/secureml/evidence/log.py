@@ -162,6 +162,11 @@ class Log:
         return 0 if seen is None else seen.checkpoint.size
 
     @property
+    def files(self) -> Files:
+        """The operating system that it writes through."""
+        return self._writing().files
+
+    @property
     def pending(self) -> int:
         """Number of entries that this process appended and nobody published yet."""
         writer = self._writer
@@ -447,6 +452,12 @@ class Log:
         return consistency(self._directory, old, new)
 
     # End
+
+    def release(self) -> None:
+        """Give up the lock and publish nothing; the next append takes it again, and recovers."""
+        writer, self._writer = self._writer, None
+        if writer is not None and self._lock is not None:
+            self._lock.leave(writer)
 
     def close(self) -> None:
         """

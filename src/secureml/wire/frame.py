@@ -13,9 +13,10 @@ never be repaired in silence.
 
 import re
 import zlib
+from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
 
-__all__ = ["HEADER_SIZE", "MAX_PAYLOAD", "Scan", "encode", "scan"]
+__all__ = ["HEADER_SIZE", "MAX_PAYLOAD", "Scan", "behind", "encode", "scan"]
 
 HEADER_SIZE: Final = 8
 MAX_PAYLOAD: Final = 16 * 1024 * 1024
@@ -71,10 +72,17 @@ def scan(data: bytes) -> Scan:
         position += HEADER_SIZE + len(payload)
     if position == len(data):
         return Scan(payloads, position, "clean")
+    corrupt = next(behind(data, position), None) is not None
+    return Scan(payloads, position, "corrupt" if corrupt else "torn")
+
+
+def behind(data: bytes, position: int) -> Iterator[bytes]:
+    """Yield the payloads of the good frames that begin behind *position*, wherever they do."""
+    view = memoryview(data)
     for match in _HEADER.finditer(data, position + 1):
-        if _frame(view, match.start()) is not None:
-            return Scan(payloads, position, "corrupt")
-    return Scan(payloads, position, "torn")
+        payload = _frame(view, match.start())
+        if payload is not None:
+            yield bytes(payload)
 
 
 def _frame(view: memoryview, position: int) -> memoryview | None:

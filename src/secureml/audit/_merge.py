@@ -1,0 +1,136 @@
+"""
+What the sequencer asks about audit records: whose they are, and where their values go.
+
+The lines of a writer's details are appended to files of that writer's own, in
+the order of its records, and synced before the records are in the log.  What a
+crash left behind the last record that made it is cut off, and comes again from
+the spool.
+
+Source: docs/spec/audit-record.md, section "Details"; docs/spec/spool.md.
+"""
+
+import mmap
+import os
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from secureml.audit.details import FLAGS
+from secureml.audit.record import PREFIX_SIZE
+from secureml.evidence._files import Files, make_directories, write_all
+from secureml.evidence.sequencer import Batch
+
+if TYPE_CHECKING:
+    from secureml.audit.sink import AuditLog
+
+__all__ = ["AuditMerge", "segment_name"]
+
+_MAGIC: Final = b"secureml-audit/1 "
+_WRITER: Final = slice(len(_MAGIC), len(_MAGIC) + 32)
+_NUMBER: Final = slice(len(_MAGIC) + 33, PREFIX_SIZE - 1)
+
+
+def segment_name(writer: bytes, number: int) -> str:
+    """Return the name of a details segment: 39 characters."""
+    return f"{writer.hex()}-{number:06d}"
+
+
+class AuditMerge:
+    """What this process's sequencer is told; for every `AuditLog` of one directory."""
+
+    def __init__(self, details: Path, files: Files) -> None:
+        self._details = details
+        self._files = files
+        self._ends: dict[str, int] = {}
+        self._reached: dict[str, int] = {}
+        self.logs: weakref.WeakSet[AuditLog] = weakref.WeakSet()
+
+    def identify(self, entry: bytes) -> tuple[bytes, int] | None:
+        """Return writer and number of a leaf."""
+        if not entry.startswith(_MAGIC):
+            return None
+        try:
+            return bytes.fromhex(entry[_WRITER].decode()), int(entry[_NUMBER], 16)
+        except ValueError:
+            return None
+
+    def compose(self, writer: bytes, first: int, bodies: Sequence[bytes]) -> list[bytes]:
+        """Return the leaves of a writer's records."""
+        form = b"%s%s %%016x\n%%s" % (_MAGIC, writer.hex().encode())
+        return [form % pair for pair in enumerate(bodies, first)]
+
+    def deliver(self, batches: Sequence[Batch]) -> None:
+        """
+        Append the lines to the details, durably.
+
+        Raises:
+            OSError: The system refuses.
+        """
+        lines: dict[str, list[bytes]] = {}
+        for batch in batches:
+            mine = [line for line in batch.lines if line]
+            if mine:
+                lines.setdefault(segment_name(batch.writer, batch.details), []).extend(mine)
+        self._reached = {}
+        if not lines:
+            return
+        changed: set[Path] = set()
+        make_directories(self._files, self._details, mode=0o700, changed=changed)
+        for segment, some in lines.items():
+            path = self._details / f"{segment}.jsonl"
+            if not path.exists():
+                changed.add(self._details)
+            self._reached[segment] = self._append(path, segment, some)
+        for directory in sorted(changed):
+            self._files.sync_directory(directory)
+
+    def _append(self, path: Path, segment: str, lines: list[bytes]) -> int:
+        files = self._files
+        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | FLAGS, 0o600)
+        try:
+            size = os.fstat(fd).st_size
+            end = self._ends.get(segment)
+            if end is None or end > size:
+                end = _end(fd, size, lines[0])
+            if end != size:
+                files.truncate(fd, end)
+            data = b"".join(lines)
+            write_all(files, fd, data)
+            files.sync(fd)
+        finally:
+            os.close(fd)
+        return end + len(data)
+
+    def committed(self) -> None:
+        """Note that what was delivered is under a checkpoint."""
+        self._ends.update(self._reached)
+        self._reached = {}
+        while len(self._ends) > _KEPT:
+            del self._ends[next(iter(self._ends))]
+
+    def orphaned(self, writer: bytes, records: int, verdict: str, discarded: int) -> None:
+        """Record that a writer died, or that its spool was set aside."""
+        recovery = {
+            "discarded": discarded,
+            "records": records,
+            "verdict": verdict,
+            "writer": writer.hex(),
+        }
+        for log in list(self.logs):
+            log.note_recovery(recovery)
+            return
+
+
+_KEPT: Final = 1024
+
+
+def _end(fd: int, size: int, line: bytes) -> int:
+    """Return where *line* begins in the file, or else where its last whole line ends."""
+    if not size:
+        return 0
+    with mmap.mmap(fd, size, access=mmap.ACCESS_READ) as data:
+        at = data.find(line)
+        while at > 0 and data[at - 1 : at] != b"\n":
+            at = data.find(line, at + 1)
+        return at if at >= 0 else data.rfind(b"\n") + 1

@@ -1,0 +1,365 @@
+"""
+The sequencer: from the spools of many processes into one log.
+
+Every process that writes records has one; the one that holds a lock of the
+kernel does the work, and when its process dies the next one takes over.  It
+takes each record exactly once: how far every writer has come is read from the
+entries of the log itself, when it begins.
+
+Nothing is decided twice.  Until the checkpoint that covers them is on the
+disk, records stay in their spools; after a failure at any point the sequencer
+lets go of the log, and begins again by reading it.
+
+Source: docs/spec/spool.md, section "Sequencing".
+"""
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar, Final, Protocol
+
+from secureml.errors import SecureMLError, StoreBusyError, StoreError
+from secureml.evidence._drain import Batch, Drain, writers
+from secureml.evidence._files import Files, store_error
+from secureml.evidence._lock import WriterLock
+from secureml.evidence._spool import Spool
+from secureml.evidence.log import Log
+
+__all__ = ["INTERVAL", "Batch", "Merge", "Sequencer"]
+
+INTERVAL: Final = 1.0
+"""Seconds between two checkpoints, when nobody waits for one."""
+
+TICK: Final = 0.05
+"""Seconds between two looks at who waits."""
+
+LIMIT: Final = 8 << 20
+"""Bytes of records under one checkpoint, about: what the writer keeps in memory."""
+
+RETRY: Final = 0.5
+"""Seconds between two tries to become the sequencer."""
+
+
+class Merge(Protocol):
+    """
+    **Protocol.** What the sequencer has to know about the records it merges.
+
+    Every object for one log does the same, whichever of them is asked.
+    """
+
+    def identify(self, entry: bytes) -> tuple[bytes, int] | None:
+        """Return writer and number of an entry; None for one that no spool brought."""
+        ...
+
+    def compose(self, writer: bytes, first: int, bodies: Sequence[bytes]) -> list[bytes]:
+        """Return the entries for a writer's records, numbered from *first*."""
+        ...
+
+    def deliver(self, batches: Sequence[Batch]) -> None:
+        """Make durable what belongs beside the log, before the entries are in it."""
+        ...
+
+    def committed(self) -> None:
+        """Note that what was delivered is now under a checkpoint."""
+        ...
+
+    def orphaned(self, writer: bytes, records: int, verdict: str, discarded: int) -> None:
+        """Make a record of it durable, in a spool, that a writer died or was set aside."""
+        ...
+
+
+class Sequencer:
+    """
+    Merges the spools of one log; one for each log and process.
+
+    Made by `Sequencer.at`, and given back by `leave`.
+
+    Attributes:
+        error: What went wrong last; None while all is well.
+        merge: What it knows about the records.
+        after: Called with the log after each step, outside of every lock.
+    """
+
+    _known: ClassVar[dict[str, "Sequencer"]] = {}
+    _guard: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, directory: Path, log: Log, merge: Merge, files: Files) -> None:
+        self.directory = directory
+        self.error: SecureMLError | None = None
+        self._files = files
+        self.merge = merge
+        self._marks: dict[bytes, int] = {}
+        self._lock = WriterLock(directory / "lock")
+        self._log = log.twin(self._lock, self._observe)
+        self._drains: dict[bytes, Drain] = {}
+        self._mutex = threading.RLock()
+        self._leads = False
+        self._published = 0.0
+        self._next_try = 0.0
+        self._users = 0
+        self._thread: threading.Thread | None = None
+        self._bell = threading.Event()
+        self._stop = False
+        self.after: list[Callable[[Log], None]] = []
+
+    @classmethod
+    def at(cls, directory: Path, log: Log, merge: Merge, files: Files) -> "Sequencer":
+        """Return this process's sequencer for the spools in *directory*, and count one user."""
+        key = os.path.realpath(directory)
+        with cls._guard:
+            found = cls._known.get(key)
+            if found is None:
+                found = cls._known[key] = cls(directory, log, merge, files)
+            found._users += 1
+            return found
+
+    def leave(self) -> None:
+        """Count one user less; the last one gives up the log."""
+        with self._guard:
+            self._users -= 1
+            if self._users > 0:
+                return
+            for key, found in list(self._known.items()):
+                if found is self:
+                    del self._known[key]
+        self._stop = True
+        self._bell.set()
+        thread, self._thread = self._thread, None
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(RETRY)
+        with self._mutex:
+            self._drop()
+
+    def run(self) -> None:
+        """Start the thread that does this by itself, unless it runs."""
+        with self._guard:
+            if self._thread is None and not self._stop:
+                self._thread = threading.Thread(
+                    target=_loop, args=(weakref.ref(self),), name="secureml-sequencer", daemon=True
+                )
+                self._thread.start()
+
+    @property
+    def inside(self) -> bool:
+        """Whether this very thread is at work here, so that waiting for it would never end."""
+        return self._mutex._is_owned() or threading.current_thread() is self._thread  # type: ignore[attr-defined]  # noqa: SLF001  an RLock knows
+
+    # Work
+
+    def step(self, *, now: bool = False) -> bool:
+        """
+        Merge what waits, if this process is the sequencer and it is time.
+
+        Args:
+            now: It is time.
+
+        Returns whether this process is the sequencer.
+
+        Raises:
+            ConsistencyError: The log on the disk is not the one that this machine signed.
+            VerificationError: Its entries do not lead to its checkpoint.
+            StoreError: The system refuses; nothing is lost.
+            KeyUnavailableError: The signer cannot sign now.
+        """
+        with self._mutex:
+            if not self._lead(now=now):
+                return False
+            try:
+                self._refresh()
+                if now or self._due():
+                    while self._round():
+                        pass
+                    self._published = time.monotonic()
+                    self._bury()
+            except OSError as error:
+                self._drop()
+                self.error = store_error(
+                    f"records could not be merged into {str(self._log.directory)!r}", error
+                )
+                raise self.error from error
+            except BaseException as error:
+                # Whatever was half done: the log itself says how far it came.
+                self._drop()
+                if isinstance(error, SecureMLError):
+                    self.error = error
+                raise
+            self.error = None
+        for hook in self.after:
+            hook(self._log)
+        return True
+
+    def _lead(self, *, now: bool) -> bool:
+        if self._leads:
+            return True
+        when = time.monotonic()
+        if when < self._next_try and not now:
+            return False
+        self._next_try = when + RETRY
+        self._marks.clear()
+        try:
+            self._log.acquire()
+        except StoreBusyError:
+            return False
+        except SecureMLError as error:
+            self.error = error
+            raise
+        self._leads = True
+        # What a crash left in the write-ahead file; and the first checkpoint of a new log.
+        self._log.publish()
+        return True
+
+    def _observe(self, first: int, entries: list[bytes]) -> None:
+        del first
+        identify, marks = self.merge.identify, self._marks
+        for entry in entries:
+            found = identify(entry)
+            if found is not None:
+                writer, number = found
+                if marks.get(writer, 0) <= number:
+                    marks[writer] = number + 1
+
+    def _refresh(self) -> None:
+        for writer in writers(self.directory):
+            if writer not in self._drains:
+                self._drains[writer] = Drain(self.directory, writer, self._files)
+
+    def _due(self) -> bool:
+        if time.monotonic() - self._published >= INTERVAL:
+            return True
+        return any(
+            drain.wanted() > self._marks.get(writer, 0) for writer, drain in self._drains.items()
+        )
+
+    def _round(self) -> bool:
+        """Commit about `LIMIT` bytes; return whether there may be more."""
+        batches: list[Batch] = []
+        read: list[Drain] = []
+        left = LIMIT
+        # Whoever came last comes first next time, so that nobody waits for ever.
+        for writer, drain in list(self._drains.items()):
+            found = drain.read(self._marks.get(writer, 0), left)
+            if not found:
+                continue
+            batches += found
+            read.append(drain)
+            self._drains[writer] = self._drains.pop(writer)
+            left -= sum(sum(map(len, b.bodies)) + sum(map(len, b.lines)) for b in found)
+            if left <= 0:
+                break
+        if not batches:
+            for drain in self._drains.values():
+                drain.settle()
+            return False
+        for drain in read:
+            drain.sync()
+        self.merge.deliver(batches)
+        start = index = self._log.size
+        entries: list[bytes] = []
+        for batch in batches:
+            entries += self.merge.compose(batch.writer, batch.first, batch.bodies)
+        self._log.commit(entries)
+        self.merge.committed()
+        for batch in batches:
+            count = len(batch.bodies)
+            self._marks[batch.writer] = batch.first + count
+            self._drains[batch.writer].acknowledge(batch.first, count, index)
+            index += count
+        for drain in read:
+            drain.settle()
+        return index - start > 0
+
+    def _bury(self) -> None:
+        """Remove the spools of writers that are gone; say so of those that died."""
+        for writer, drain in list(self._drains.items()):
+            mark = self._marks.get(writer, 0)
+            gone = drain.gone()
+            # What it wrote before it went is read before it is judged.
+            if gone and not drain.ended and not drain.trouble and drain.read(mark, 1):
+                drain.close()
+            elif drain.trouble:
+                self.merge.orphaned(writer, mark, drain.trouble, drain.discarded)
+                drain.set_aside()
+            elif gone:
+                if not drain.ended:
+                    verdict = "torn" if drain.discarded else "clean"
+                    self.merge.orphaned(writer, mark, verdict, drain.discarded)
+                drain.finish()
+            else:
+                continue
+            del self._drains[writer]
+
+    def _drop(self) -> None:
+        """Let go of the log and of all that was read: the next step begins anew."""
+        self._leads = False
+        for drain in self._drains.values():
+            drain.close()
+        self._drains.clear()
+        self._marks.clear()
+        self._log.release()
+
+    # Waiting
+
+    def wait(self, spool: Spool, below: int, timeout: float) -> None:
+        """
+        Return when the records of *spool* below a number are under a checkpoint.
+
+        Raises:
+            StoreError: They are not, after *timeout* seconds; or as `step`.
+            VerificationError: As `step`.
+        """
+        spool.want(below)
+        deadline = time.monotonic() + timeout
+        pause = 0.001
+        while spool.acknowledged() < below:
+            self.step(now=True)
+            if spool.acknowledged() >= below:
+                return
+            if time.monotonic() > deadline:
+                raise StoreError(
+                    f"no checkpoint covers the records after {timeout:g} s",
+                    why="the process that sequences this log did not answer; the records are "
+                    "durable in the spool",
+                    fix=f"look at the process that holds {str(self.directory / 'lock')!r}",
+                    retryable=True,
+                ) from self.error
+            time.sleep(pause)
+            pause = min(2 * pause, TICK)
+
+    def ring(self) -> None:
+        """Let the thread look now."""
+        self._bell.set()
+
+    def after_fork(self) -> None:
+        """Let go of what the parent owns; in a forked child."""
+        for drain in self._drains.values():
+            drain.close()
+
+
+def _loop(found: "weakref.ref[Sequencer]") -> None:
+    while True:
+        sequencer = found()
+        if sequencer is None or sequencer._stop:  # noqa: SLF001  its own thread
+            return
+        try:
+            sequencer.step()
+        except SecureMLError as error:
+            sequencer.error = error
+        bell = sequencer._bell  # noqa: SLF001  its own thread
+        del sequencer
+        bell.wait(TICK)
+        bell.clear()
+
+
+def _forget() -> None:  # pragma: no cover  in a forked child
+    known = list(Sequencer._known.values())  # noqa: SLF001  this module
+    Sequencer._known.clear()  # noqa: SLF001  this module
+    Sequencer._guard = threading.Lock()  # noqa: SLF001  this module
+    for sequencer in known:
+        sequencer.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
