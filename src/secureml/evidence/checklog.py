@@ -128,6 +128,15 @@ class VerifiedLog(TypeState):
         """
         return ConsistencyProof(path=consistency_path(old, self.size, self._node))
 
+    def leaves(self, bundle: int) -> bytes:
+        """
+        Return the leaf hashes of one bundle of 256 entries, one after another.
+
+        Raises:
+            KeyError: The log has no such bundle.
+        """
+        return self._tiles[0, bundle]
+
     def _node(self, level: int, index: int) -> bytes:
         return node_from_tiles(lambda at, place: self._tiles[at, place])(level, index)
 
