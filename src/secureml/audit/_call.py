@@ -1,195 +1,228 @@
 """
-One audited call: what is read before it runs, and the record it leaves.
+One audited call: what is read before it runs, and the records it leaves.
 
-`Plan` holds what is known when the function is decorated, with its JSON
-already spelled; `Call` is one run.  The bytes are put together by hand, in the
-order of the keys, because a canonical encoder would cost more than the rest
-of the call; a law compares both spellings.
+`Call` is one run of what a `Plan` describes.  The bytes are put together by
+hand, in the order of the keys, because a canonical encoder would cost more
+than the rest of the call; a law compares both spellings.
 """
 
 import asyncio
-import inspect
+import os
+import sys
 import time
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, Final
 
-from secureml.audit import _models
-from secureml.audit.collect import CallRecord, Current, collectors, running
-from secureml.audit.details import Sealed
-from secureml.audit.paths import MissingArgumentError, Source, check_path, follow, input_source
+from secureml.audit._chunks import Chunks
+from secureml.audit._members import gates_member
+from secureml.audit._outcomes import UNHEARD, error_member, outcome_of
+from secureml.audit._plan import Capture, Plan
+from secureml.audit._stamp import stamp
+from secureml.audit._submit import in_thread, submit_async
+from secureml.audit._vault import Vault
+from secureml.audit.collect import CallRecord, collectors, running
+from secureml.audit.context import ambient, span
+from secureml.audit.oversight import Oversight
+from secureml.audit.paths import MissingArgumentError, follow
 from secureml.audit.record import MAX_LEAF, PREFIX_SIZE
-from secureml.audit.sink import AuditLog, new_id, spell_time
-from secureml.audit.value import MAX_SIZE, encode, tlv
-from secureml.errors import GateDeniedError
+from secureml.audit.sink import Appended
+from secureml.audit.value import encode, tlv
+from secureml.clock import format_time, parse_time
 from secureml.wire import canonical
+from secureml.wire.canonical import JSON
 
-__all__ = ["Call", "Plan"]
+__all__ = ["Call"]
 
-_MAX_LABEL: Final = 128
 _MAX_NAME: Final = 512
-_OVERHEAD: Final = 4096
-"""Bytes of a leaf kept for everything but commitments."""
+_MAX_BODY: Final = MAX_LEAF - PREFIX_SIZE - len(',"details":{"segment":""}') - 63
+_UNREAD: Final = (
+    "the function takes other arguments than its signature says, so what was to be captured "
+    "could not be read"
+)
 
-_PER_COMMITMENT: Final = 6 + len('"":{"alg":"hmac-sha256","commitment":""},') + 64
+_TOO_LARGE: Final = (
+    f"the record of this call would have more than {MAX_LEAF} bytes, what was captured left out: "
+    "capture fewer paths, or shorter fields"
+)
+_NOTHING: Final[list[Any]] = []
 
-
-class Plan:
-    """What to record about the calls of one function."""
-
-    __slots__ = (
-        "_inputs",
-        "_provider",
-        "_reads",
-        "_user",
-        "action",
-        "chunks",
-        "durable",
-        "head",
-        "log",
-        "middle",
-        "model",
-        "outputs",
-    )
-
-    def __init__(
-        self,
-        log: AuditLog,
-        function: Callable[..., object],
-        *,
-        kind: str,
-        action: str,
-        model: object,
-        user: str | None,
-        capture: tuple[str, ...],
-        durable: bool,
-    ) -> None:
-        name = _name(function)
-        self.action = _label(action)
-        self.log = log
-        self.durable = durable
-        self.head = b'{"action":%s' % canonical.encode(action)
-        self.middle = b',"call":%s' % canonical.encode({"kind": kind, "name": name})
-        self._provider = _models.provider(model)
-        self.model: tuple[bytes, str | None] = (b"", None)
-        if model is not None and self._provider is None:
-            self.model = _model_json(model)
-        signature = _signature(function, name) if user is not None or capture else None
-        self._user = None
-        if user is not None and signature is not None:
-            self._user = input_source(user, signature, name=name)
-        inputs: list[tuple[bytes, Source]] = []
-        outputs: list[tuple[bytes, str, tuple[str, ...]]] = []
-        chunks: tuple[bytes, str, tuple[str, ...]] | None = None
-        for path in _ordered(capture):
-            first, *steps = check_path(path)
-            key = canonical.encode(path)
-            if first == "return":
-                _check_return(path, kind, name)
-                outputs.append((key, path, tuple(steps)))
-            elif first == "yield":
-                _check_yield(path, kind, name, taken=chunks is not None)
-                chunks = (key, path, tuple(steps))
-            elif signature is not None:
-                inputs.append((key, input_source(path, signature, name=name)))
-        self._inputs, self.outputs, self.chunks = tuple(inputs), tuple(outputs), chunks
-        self._reads = bool(inputs) or user is not None
-
-    def begin(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> "Call":
-        """
-        Read and encode the inputs, before the function can change them.
-
-        Raises:
-            TypeError: A captured value has no encoding, or a user no name.
-            ValueError: A step of a path does not exist; a value is too large.
-        """
-        call = Call(self)
-        if self._provider is not None:
-            call.model_json, call.model_digest = _model_json(self._provider())
-        if self._reads:
-            try:
-                if self._user is not None:
-                    user = self._user.value(args, kwargs)
-                    if user is not None:
-                        pseudonym = self.log.pseudonyms.of(user, path=self._user.path)
-                        call.actor = b',"actor":{"id":"%s","type":"user"}' % pseudonym.encode()
-                found = [
-                    (key, source.path, encode(source.value(args, kwargs), path=source.path))
-                    for key, source in self._inputs
-                ]
-                if found:
-                    pieces = [call.seal(*captured) for captured in found]
-                    call.inputs = b',"in":{%s}' % b",".join(pieces)
-            except MissingArgumentError:
-                call.unbound = True
-        call.started = time.monotonic_ns()
-        return call
+_urandom = os.urandom
+_monotonic_ns = time.monotonic_ns
+_modules = sys.modules
 
 
 class Call:
-    """One run of an audited function; leaves exactly one record."""
+    """One run of an audited function; leaves exactly one record of its outcome."""
 
+    # fmt: off
     __slots__ = (
-        "_chunk_bytes",
-        "_chunk_size",
-        "_collectors",
-        "_count",
-        "_done",
-        "_first",
-        "_parent",
-        "_plan",
-        "_values",
-        "actor",
-        "current",
-        "inputs",
-        "model_digest",
-        "model_json",
-        "started",
-        "time",
-        "unbound",
+        "actor", "ambient", "at", "body", "chunks", "collectors", "done", "error", "found",
+        "gates", "groups", "id", "inputs", "intent", "latency", "model", "noise", "outcome",
+        "oversight", "parent", "plan", "redactions", "started", "subject", "time", "too_large",
+        "trace", "unbound", "vault",
     )
+    # fmt: on
 
     def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self.current = Current(new_id())
+        self.plan = plan
+        self.noise = noise = _urandom(plan.noise)
+        self.id, self.time = stamp(plan.log.clock, noise)
         parent = running.get(None)
-        self._parent = "" if parent is None else parent.id
-        self._collectors = collectors.get()
-        self._values: dict[str, Sealed] = {}
-        self._done = False
-        self._count = 0
-        self._first = -1
-        self._chunk_bytes: list[bytes] = []
-        self._chunk_size = 0
-        self.actor = b""
-        self.inputs = b""
-        self.model_json, self.model_digest = plan.model
-        self.unbound = False
-        self.time = spell_time(plan.log.clock())
+        self.parent = "" if parent is None else f',"parent":"{parent.id}"'
+        self.collectors = collectors.get()
+        self.ambient = ambient.get()
+        self.trace = span() if "opentelemetry.trace" in _modules else ""
+        self.groups = plan.groups
+        self.model = plan.model
+        self.gates = plan.model[1]
+        self.vault: Vault | None = None
+        self.redactions: dict[tuple[str, str], int] | None = None
+        self.oversight: Oversight | None = None
+        self.done = self.unbound = self.too_large = False
+        self.actor = self.inputs = self.intent = self.error = self.subject = ""
+        self.found: list[tuple[Capture, bytes]] = _NOTHING
         self.started = 0
+        self.chunks: Chunks | None = None
 
-    def seal(self, key: bytes, path: str, encoded: bytes) -> bytes:
-        """Keep a value for the details; return its member of the leaf."""
-        self._values[path] = sealed = Sealed.of(encoded)
-        return b'%s:{"alg":"hmac-sha256","commitment":"%s"}' % (key, sealed.commitment.encode())
+    # -- before the function runs -------------------------------------------------------
+
+    @property
+    def names(self) -> bool:
+        """Whether a pseudonym is to be made."""
+        around = self.ambient
+        return self.plan.user is not None or (around is not None and around.user is not None)
+
+    def read(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
+        """
+        Read what the record says of the call before it runs.
+
+        Raises:
+            TypeError, ValueError: A captured value has no encoding, a user no name, or what a
+                profile demands is missing.
+        """
+        plan = self.plan
+        try:
+            self._read(plan, args, kwargs)
+        except MissingArgumentError:
+            # The function will say so itself.
+            self.unbound = True
+        except Exception as error:
+            if not plan.lenient:
+                raise
+            self._broken(error)
+
+    def _broken(self, error: Exception) -> None:
+        """Note that something could not be captured, for a call that goes on all the same."""
+        self.error = error_member(type(error), "capture")
+        self.inputs = ""
+        self.vault = self.redactions = None
+
+    def _read(self, plan: Plan, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
+        around = self.ambient
+        if plan.provider is not None:
+            self.model = plan.spell_model(plan.provider())
+            self.gates = self.model[1]
+        if plan.gates_of is not None:
+            self.gates = gates_member(plan.gates_of(args, kwargs))
+        if plan.user is not None:
+            user = plan.user(args, kwargs)
+        else:
+            user = None if around is None else around.user
+        if user is not None:
+            pseudonym = plan.log.pseudonyms.of(user, path=plan.user_path)
+            self.actor = f',"actor":{{"id":"{pseudonym}","type":"user"}}'
+        if plan.subject is not None:
+            self.subject = self._of_subject(plan.subject(args, kwargs))
+        if around is not None or plan.dynamic:
+            self.groups = plan.groups_of(around, args, kwargs)
+        if plan.inputs:
+            self._read_inputs(plan, args, kwargs)
+        if plan.profiles:
+            plan.demand(self.actor, self.inputs, self.groups)
+
+    def _read_inputs(
+        self, plan: Plan, args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> None:
+        found = [
+            (capture, self._encode(capture, read(args, kwargs))) for capture, read in plan.inputs
+        ]
+        if plan.announce:
+            self.found = found
+        self.inputs = f',"in":{{{self._commit(found)}}}'
+
+    def _of_subject(self, subject: object) -> str:
+        if subject is None:
+            msg = f"the subject of {self.plan.name} is None: its values would not be encrypted"
+            raise ValueError(msg)
+        return self.plan.log.pseudonyms.of(subject, path="subject")
+
+    def _encode(self, capture: Capture, value: object) -> bytes:
+        redactor = self.plan.redactor
+        if redactor is not None:
+            value, taken = redactor.apply(capture.path, value)
+            if taken:
+                known = self.redactions = self.redactions or {}
+                for one in taken:
+                    key = (one.path, one.rule)
+                    known[key] = known.get(key, 0) + (one.count or 1)
+        return encode(value, path=capture.path)
+
+    def _commit(self, found: Iterable[tuple[Capture, bytes]]) -> str:
+        """Keep values for the details; return their members of the leaf."""
+        vault = self.vault
+        if vault is None:
+            vault = self.vault = Vault(self.id, self.subject, self.plan)
+        noise = self.noise
+        return ",".join(
+            [
+                vault.put(capture, noise[capture.salt : capture.salt + 32], encoded)
+                for capture, encoded in found
+            ]
+        )
+
+    # -- streams --------------------------------------------------------------------------
+
+    def came(self) -> None:
+        """Note when the first chunk came."""
+        chunks = self.stream
+        if chunks.first < 0:
+            chunks.first = (_monotonic_ns() - self.started) // 1000
 
     def chunk(self, chunk: object) -> None:
         """
-        Count a chunk that a stream is about to hand out, and capture it if asked to.
+        Take note of a chunk that a stream is about to hand out.
 
         Raises:
-            TypeError, ValueError: It cannot be captured; see `Plan.begin`.
+            TypeError, ValueError: It cannot be captured; see `read`.
+            StoreError: The log is known to accept nothing.
         """
-        self._count += 1
-        if self._first < 0:
-            self._first = (time.monotonic_ns() - self.started) // 1000
-        if self._plan.chunks is not None:
-            _, path, steps = self._plan.chunks
-            encoded = encode(follow(chunk, steps, path), path=path)
-            self._chunk_size += len(encoded)
-            if self._chunk_size > MAX_SIZE:
-                msg = f"{path!r}: the chunks are larger than {MAX_SIZE // 2**20} MiB together"
-                raise ValueError(msg)
-            self._chunk_bytes.append(encoded)
+        plan, chunks = self.plan, self.stream
+        if chunks.first < 0:
+            self.came()
+        if plan.ready is not None and not plan.lenient:
+            plan.ready()
+        if plan.chunks is not None and chunks.capturing:
+            capture = plan.chunks
+            try:
+                encoded = self._encode(capture, follow(chunk, capture.steps, capture.path))
+                chunks.add(encoded, self.noise[capture.salt : capture.salt + 32], plan.max_capture)
+            except Exception as error:
+                if not plan.lenient:
+                    raise
+                self.error = error_member(type(error), "capture")
+                chunks.capturing = False
+        chunks.count += 1
+
+    @property
+    def stream(self) -> Chunks:
+        """What is known of the chunks of this call, which is a stream."""
+        if self.chunks is None:
+            self.chunks = Chunks(capturing=self.plan.chunks is not None)
+        return self.chunks
+
+    # -- how it ended -----------------------------------------------------------------------
 
     def returned(self, result: object, *, outcome: str = "ok", stream: bool = False) -> None:
         """
@@ -199,25 +232,57 @@ class Call:
             TypeError, ValueError: The result cannot be captured; that is recorded as an error.
             StoreError: The record was not accepted.
         """
+        broken = self._returned(result, outcome, stream=stream)
         try:
-            pieces = self._outputs(result)
-        except Exception as error:
-            self.failed(error, stage="capture", stream=stream)
-            raise
-        self._write(outcome, pieces, b"", stream=stream, complete=outcome == "ok")
+            self.keep(self.plan.ack if outcome == "ok" else "queued")
+        except Exception as refused:
+            raise refused from broken
+        if broken is not None:
+            raise broken
 
-    def _outputs(self, result: object) -> list[bytes]:
+    async def returned_async(
+        self, result: object, *, outcome: str = "ok", stream: bool = False
+    ) -> None:
+        """
+        Do what `returned` does, and leave the event loop free meanwhile.
+
+        Raises:
+            TypeError, ValueError, StoreError: As `returned`.
+        """
+        broken = self._returned(result, outcome, stream=stream)
+        try:
+            if outcome == "ok":
+                await self.keep_async()
+            else:
+                self.keep("queued")
+        except Exception as refused:
+            raise refused from broken
+        if broken is not None:
+            raise broken
+
+    def _returned(self, result: object, outcome: str, *, stream: bool) -> Exception | None:
+        plan = self.plan
+        outputs, error, broken = "", self.error, None
+        if plan.outputs or self.unbound:
+            try:
+                outputs = self._outputs(plan, result)
+            except Exception as found:  # noqa: BLE001  it is recorded, then raised
+                error = error_member(type(found), "capture")
+                if not plan.lenient:
+                    outcome, broken = "error", found
+        self.finish(outcome, outputs, error, stream)
+        if self.too_large and broken is None and not plan.lenient:
+            broken = ValueError(_TOO_LARGE)
+        return broken
+
+    def _outputs(self, plan: Plan, result: object) -> str:
         if self.unbound:
-            msg = (
-                "the function takes other arguments than its signature says, so what was to "
-                "be captured could not be read"
-            )
-            raise ValueError(msg)
+            raise ValueError(_UNREAD)
         found = [
-            (key, path, encode(follow(result, steps, path), path=path))
-            for key, path, steps in self._plan.outputs
+            (capture, self._encode(capture, follow(result, capture.steps, capture.path)))
+            for capture in plan.outputs
         ]
-        return [self.seal(*captured) for captured in found]
+        return self._commit(found)
 
     def failed(self, error: BaseException, *, stage: str = "", stream: bool = False) -> None:
         """
@@ -226,157 +291,186 @@ class Call:
         Raises:
             StoreError: The record was not accepted; *error* is its cause.
         """
-        outcome = _outcome(error)
-        field = b""
-        if outcome != "abandoned":
-            where = b'"stage":"%s",' % stage.encode() if stage else b""
-            name = canonical.encode(_error_name(type(error)))
-            field = b',"error":{%s"type":%s}' % (where, name)
+        outcome = self._failed(error, stage, stream=stream)
         try:
-            self._write(outcome, [], field, stream=stream)
+            self.keep("queued" if outcome in UNHEARD else self.plan.ack)
         except Exception as refused:
             raise refused from error
 
-    def abandoned(self, *, stream: bool) -> None:
-        """Record that nobody waited for the end, unless there is a record already."""
-        if not self._done:
-            self._write("abandoned", [], b"", stream=stream)
-
-    def _write(
-        self,
-        outcome: str,
-        outputs: list[bytes],
-        error: bytes,
-        *,
-        stream: bool,
-        complete: bool = False,
+    async def failed_async(
+        self, error: BaseException, *, stage: str = "", stream: bool = False
     ) -> None:
-        self._done = True
-        latency = (time.monotonic_ns() - self.started) // 1000
-        plan = self._plan
-        if plan.chunks is not None:
-            key, path, _ = plan.chunks
-            outputs.append(self.seal(key, path, tlv(b"L", b"".join(self._chunk_bytes))))
+        """
+        Do what `failed` does, and leave the event loop free meanwhile.
+
+        Raises:
+            StoreError: As `failed`.
+        """
+        outcome = self._failed(error, stage, stream=stream)
+        try:
+            # Nobody waits for the answer of a call that was cancelled or left, and
+            # a coroutine that is being closed must not wait at all.
+            if outcome == "abandoned":
+                self.keep("queued")
+            elif outcome == "cancelled":
+                with suppress(asyncio.CancelledError):
+                    await self.plan.warm_async()
+                self.keep("queued")
+            else:
+                await self.keep_async()
+        except Exception as refused:
+            raise refused from error
+
+    def _failed(self, error: BaseException, stage: str, *, stream: bool) -> str:
+        outcome = outcome_of(error)
+        field = "" if outcome == "abandoned" else error_member(type(error), stage)
+        self.finish(outcome, "", field, stream)
+        return outcome
+
+    def abandoned(self) -> None:
+        """Record that nobody waited for the end of a stream, unless there is a record already."""
+        if not self.done:
+            self.finish("abandoned", "", self.error, stream=True)
+            self.keep("queued")
+
+    def oversee(self, action: str, reviewers: tuple[object, ...], reason: str | None) -> None:
+        """
+        Note what a person did about this call.
+
+        Raises:
+            TypeError, ValueError: Something is not in its form.
+        """
+        of = self.plan.log.pseudonyms.of
+        names = [of(reviewer, path="reviewers") for reviewer in reviewers]
+        self.oversight = Oversight.of(action, names, reason, before=self.oversight)
+
+    # -- the record -----------------------------------------------------------------------
+
+    def finish(self, outcome: str, outputs: str, error: str, stream: bool) -> None:  # noqa: FBT001  on the hot path
+        """Put the record together; after this there is no other."""
+        self.done = True
+        plan = self.plan
+        started = self.started
+        latency = self.latency = (_monotonic_ns() - started) // 1000
+        self.outcome = outcome
+        if stream and plan.chunks is not None and self.stream.capturing and not self.unbound:
+            listed = self._commit(((plan.chunks, tlv(b"L", b"".join(self.stream.kept))),))
+            outputs = f"{outputs},{listed}" if outputs else listed
+        if outputs:
+            outputs = f',"out":{{{outputs}}}'
+        period, middle, target, trace = self.groups
+        if plan.call_is_period and not period:
+            period = self._period(latency)
+        if self.redactions:
+            middle = self.redacted() + middle
+        if self.oversight is not None:
+            outputs_and = self.oversight.member + self.parent
+        else:
+            outputs_and = self.parent
+        head = plan.head + self.actor.encode() + plan.middle if self.actor else plan.start
         tail = (
-            b'%s,"latency_us":%d%s,"monotonic_us":%d%s,"outcome":"%s"%s,"record":{"id":"%s"}%s,"time":"%s","type":"call"}'
-            % (
-                self.inputs,
-                latency,
-                self.model_json,
-                self.started // 1000,
-                b',"out":{%s}' % b",".join(outputs) if outputs else b"",
-                outcome.encode(),
-                b',"parent":"%s"' % self._parent.encode() if self._parent else b"",
-                self.current.id.encode(),
-                self._stream(complete=complete) if stream else b"",
-                self.time.encode(),
+            f'{error}{self.gates}{self.inputs}{self.intent},"latency_us":{latency}'
+            f'{self.model[0]},"monotonic_us":{started // 1000}{outputs},"outcome":"{outcome}"'
+            f'{outputs_and}{period},"record":{{"id":"{self.id}"}}{middle}'
+            f"{self.stream.member(complete=outcome == 'ok') if stream else ''}{target}"
+            f',"time":"{self.time}"{self.trace or trace},"type":"call"}}'
+        ).encode()
+        if len(head) + len(tail) > _MAX_BODY and not self.too_large:
+            # There is a record all the same: of how it ended, and that it could not say more.
+            self.too_large = True
+            self._broken(ValueError())
+            self.stream.capturing = False
+            self.finish("error" if outcome == "ok" else outcome, "", self.error, stream)
+            return
+        self.body, self.at = head + tail, len(head)
+
+    def redacted(self) -> str:
+        found: list[JSON] = [
+            {"count": count, "path": path, "rule": rule}
+            for (path, rule), count in sorted((self.redactions or {}).items())
+        ]
+        return f',"redactions":{canonical.encode(found).decode()}' if found else ""
+
+    def _period(self, latency: int) -> str:
+        """Return the ``period`` of a use that is this call."""
+        start = parse_time(self.time)
+        end = format_time(start + timedelta(microseconds=latency))
+        return f',"period":{{"end":"{end}","start":"{self.time}"}}'
+
+    def keep(self, ack: str) -> None:
+        """
+        Hand the record to the log, and wait for *ack*.
+
+        Raises:
+            ValueError: It is larger than a leaf.
+            StoreError: It was not accepted.
+        """
+        plan = self.plan
+        detail = None if self.vault is None else self.vault.detail()
+        ticket: Appended | None = None
+        try:
+            if ack != "queued" and detail is not None and detail.encrypted:
+                plan.sync_keys()
+            ticket = plan.log.submit(
+                self.id, self.body, detail, at=self.at, ack=ack, on_failure=plan.on_failure
             )
-        )
-        head = plan.head + self.actor + plan.middle
+        except Exception as error:  # noqa: BLE001  raised again, unless the caller goes on without
+            self._refused(error)
+        self._kept(ticket)
 
-        def body(segment: str | None) -> bytes:
-            if segment is None:
-                return head + error + tail
-            return head + b',"details":{"segment":"%s"}' % segment.encode() + error + tail
+    async def keep_async(self) -> None:
+        """
+        Hand the record to the log, and wait, without blocking the event loop.
 
-        where = plan.log.write(self.current.id, body, self._values, durable=plan.durable)
-        if self._collectors:
+        Raises:
+            ValueError, StoreError: As `keep`.
+        """
+        plan = self.plan
+        ack = plan.ack
+        if plan.warm != os.getpid():
+            await plan.warm_async()
+        if ack == "queued" and plan.on_failure != "block":
+            self.keep(ack)
+            return
+        detail = None if self.vault is None else self.vault.detail()
+        ticket: Appended | None = None
+        try:
+            if ack != "queued" and detail is not None and detail.encrypted:
+                await in_thread(plan.sync_keys)
+            ticket = await submit_async(
+                plan.log,
+                self.id,
+                self.body,
+                detail,
+                at=self.at,
+                ack=ack,
+                on_failure=plan.on_failure,
+            )
+        except Exception as error:  # noqa: BLE001  raised again, unless the caller goes on without
+            self._refused(error)
+        self._kept(ticket)
+
+    def _refused(self, error: Exception) -> None:
+        if self.plan.on_failure != "gap":
+            raise error
+        self.plan.ledger.lose(error, self.time)
+
+    def _kept(self, ticket: Appended | None) -> None:
+        plan = self.plan
+        # Whatever still knows this call, a task that it started, needs its name only.
+        self.vault = None
+        self.chunks, self.body = None, b""
+        if ticket is not None and plan.ledger.due:
+            plan.ledger.settle(plan.log)
+        if self.collectors:
             record = CallRecord(
-                id=self.current.id,
-                index=where.index,
+                id=self.id,
                 action=plan.action,
-                outcome=outcome,
+                outcome=self.outcome,
                 time=self.time,
-                latency_us=latency,
-                model=self.model_digest,
+                latency_us=self.latency,
+                model=self.model[2],
+                ticket=ticket,
             )
-            for records in self._collectors:
+            for records in self.collectors:
                 records.append(record)
-
-    def _stream(self, *, complete: bool) -> bytes:
-        first = b',"ttft_us":%d' % self._first if self._first >= 0 else b""
-        return b',"stream":{"chunks":%d,"complete":%s%s}' % (
-            self._count,
-            b"true" if complete else b"false",
-            first,
-        )
-
-
-def _outcome(error: BaseException) -> str:
-    if isinstance(error, asyncio.CancelledError):
-        return "cancelled"
-    if isinstance(error, TimeoutError):
-        return "timeout"
-    if isinstance(error, GeneratorExit):
-        return "abandoned"
-    if isinstance(error, GateDeniedError):
-        return "denied"
-    return "error"
-
-
-def _error_name(kind: type[BaseException]) -> str:
-    module = kind.__module__
-    name = kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
-    parts = name.replace("<locals>", "locals").split(".")
-    # A class made at run time may be called anything, a user's words included.
-    if len(name) > _MAX_NAME or not all(part.isidentifier() for part in parts):
-        return "unnamed"
-    return name
-
-
-def _model_json(model: object) -> tuple[bytes, str | None]:
-    field = _models.model_field(model)
-    digest = field.get("digest")
-    return b',"model":%s' % canonical.encode(field), digest if isinstance(digest, str) else None
-
-
-def _label(action: object) -> str:
-    if not isinstance(action, str) or not 0 < len(action) <= _MAX_LABEL:
-        msg = f"an action is text of 1 to {_MAX_LABEL} characters, such as 'diagnose'"
-        raise ValueError(msg)
-    return action
-
-
-def _name(function: Callable[..., object]) -> str:
-    target = function
-    while hasattr(target, "func") and not hasattr(target, "__qualname__"):
-        target = target.func
-    named = target if hasattr(target, "__qualname__") else type(target)
-    module = getattr(named, "__module__", None) or "builtins"
-    return f"{module}.{named.__qualname__}"[:_MAX_NAME]
-
-
-def _signature(function: Callable[..., object], name: str) -> inspect.Signature:
-    try:
-        return inspect.signature(function)
-    except (TypeError, ValueError):
-        msg = f"{name} has no signature, so nothing of it can be captured: wrap it in a function"
-        raise ValueError(msg) from None
-
-
-def _ordered(capture: tuple[str, ...]) -> list[str]:
-    for path in capture:
-        check_path(path)
-    if len(set(capture)) != len(capture):
-        msg = "a capture path is given twice"
-        raise ValueError(msg)
-    size = sum(len(canonical.encode(path)) + _PER_COMMITMENT for path in capture)
-    if size > MAX_LEAF - PREFIX_SIZE - _OVERHEAD:
-        msg = f"{len(capture)} captured paths do not fit in one record: capture a common parent"
-        raise ValueError(msg)
-    return sorted(capture, key=lambda path: path.encode("utf-16-be"))
-
-
-def _check_return(path: str, kind: str, name: str) -> None:
-    if kind == "async-generator":
-        msg = f"capture path {path!r}: {name} is an async generator, which returns nothing"
-        raise ValueError(msg)
-
-
-def _check_yield(path: str, kind: str, name: str, *, taken: bool) -> None:
-    if kind not in {"generator", "async-generator"}:
-        msg = f"capture path {path!r}: {name} is no generator, it yields nothing"
-        raise ValueError(msg)
-    if taken:
-        msg = f"capture path {path!r}: one path can be captured of the chunks, not two"
-        raise ValueError(msg)

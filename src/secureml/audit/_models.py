@@ -17,12 +17,14 @@ from secureml.errors import FormatError
 from secureml.wire.canonical import JSON
 from secureml.wire.digest import DIR_HASH, Digest
 from secureml.wire.manifest import Manifest
-from secureml.wire.statement import OMS
+from secureml.wire.statement import OMS, VSA
 
-__all__ = ["load_body", "model_field", "provider"]
+__all__ = ["gates_of", "load_body", "model_field", "provider", "same"]
 
 _PROVIDERS: Final = (FunctionType, MethodType, BuiltinFunctionType, partial)
 _MAX_NAME: Final = 512
+_MAX_VERSION: Final = 128
+_MAX_GATES: Final = 32
 
 
 def provider(model: object) -> Callable[[], object] | None:
@@ -39,7 +41,46 @@ def model_field(model: object) -> Mapping[str, JSON]:
         found: dict[str, JSON] = {"digest": str(digest), "status": "verified"}
     else:
         found = {"status": "unverified"}
-    return {**found, "name": name} if name else found
+    if name:
+        found["name"] = name
+    version = _text(getattr(model, "version", None), _MAX_VERSION)
+    if version:
+        found["version"] = version
+    return found
+
+
+def gates_of(model: object) -> list[dict[str, JSON]]:
+    """
+    Return the gates that a verified model rests on, by name; empty where none is known.
+
+    They are the decisions (VSA) among its evidence, each with its digest.
+    """
+    if model_field(model)["status"] != "verified":
+        return []
+    found: dict[str, dict[str, JSON]] = {}
+    for proof in _evidence(model):
+        if proof.statement.predicate_type != VSA:
+            continue
+        match proof.statement.predicate:
+            case {"policy": {"name": str(name)}, "verificationResult": str(result)}:
+                if 0 < len(name) <= _MAX_NAME and result in {"PASSED", "FAILED"}:
+                    found[name] = {
+                        "decision": str(proof.digest),
+                        "name": name,
+                        "result": result.lower(),
+                    }
+    return [found[name] for name in sorted(found)][:_MAX_GATES]
+
+
+def same(model: object) -> tuple[object, ...]:
+    """Return what `model_field` and `gates_of` depend on, to be compared by identity."""
+    return (
+        model,
+        getattr(model, "digest", None),
+        getattr(model, "evidence", None),
+        getattr(model, "name", None),
+        getattr(model, "version", None),
+    )
 
 
 def load_body(model: object, claims: Digest | None) -> Mapping[str, JSON]:
@@ -67,14 +108,17 @@ def load_body(model: object, claims: Digest | None) -> Mapping[str, JSON]:
 
 
 def _name(model: object) -> str:
-    name = model if isinstance(model, str) else getattr(model, "name", None)
-    if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME:
+    return _text(model if isinstance(model, str) else getattr(model, "name", None), _MAX_NAME)
+
+
+def _text(text: object, limit: int) -> str:
+    if not isinstance(text, str) or not 0 < len(text) <= limit:
         return ""
     try:
-        name.encode()
+        text.encode()
     except UnicodeEncodeError:
         return ""
-    return name
+    return str.__str__(text)
 
 
 def _evidence(model: object) -> tuple[Any, ...]:

@@ -8,11 +8,33 @@ not see the calls of other threads or requests.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from secureml._html import card
 
-__all__ = ["CallRecord", "Current", "collect", "current"]
+__all__ = ["CallRecord", "Current", "Running", "collect", "current", "inside"]
+
+
+class Ticket(Protocol):
+    """**Protocol.** What the log gives for a record: its place, once it has one."""
+
+    @property
+    def index(self) -> int | None:
+        """The record's leaf; None until it was sequenced."""
+        ...
+
+
+class Running(Protocol):
+    """**Protocol.** The call that is running, for what is inside it."""
+
+    @property
+    def id(self) -> str:
+        """The record it will leave."""
+        ...
+
+    def oversee(self, action: str, reviewers: tuple[object, ...], reason: str | None) -> None:
+        """Note what a person did about it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,24 +44,30 @@ class CallRecord:
 
     Attributes:
         id: The record: what `trace` takes.
-        index: Its leaf in the audit log; None while it waits to be written.
         action: What was done.
         outcome: How it ended, such as ``ok``.
         time: When it began, RFC 3339.
         latency_us: How long it took, in microseconds.
         model: Digest of the model that answered, or None.
+        ticket: What the log gave for it; None where the log did not take it,
+            and the caller had chosen to go on.
     """
 
     id: str
-    index: int | None
     action: str
     outcome: str
     time: str
     latency_us: int
     model: str | None = None
+    ticket: Ticket | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def index(self) -> int | None:
+        """Its leaf in the audit log; None until it was sequenced."""
+        return None if self.ticket is None else self.ticket.index
 
     def _repr_html_(self) -> str:
-        rows = [(name, getattr(self, name)) for name in self.__slots__]
+        rows = [(name, getattr(self, name)) for name in ("id", "index", *self.__slots__[1:-1])]
         return card(f"audit record of {self.action}", rows)
 
 
@@ -55,7 +83,7 @@ class Current:
     id: str
 
 
-running: ContextVar[Current] = ContextVar("secureml_audit_current")
+running: ContextVar[Running] = ContextVar("secureml_audit_current")
 collectors: ContextVar[tuple[list[CallRecord], ...]] = ContextVar(
     "secureml_audit_collectors", default=()
 )
@@ -83,8 +111,18 @@ def current() -> Current:
     Raises:
         LookupError: None is.
     """
+    return Current(inside("current").id)
+
+
+def inside(name: str) -> Running:
+    """
+    Return the call that is running here, for the function *name*.
+
+    Raises:
+        LookupError: None is.
+    """
     found = running.get(None)
     if found is None:
-        msg = "no audited call is running here: current() is for use inside an audited function"
+        msg = f"no audited call is running here: {name}() is for use inside an audited function"
         raise LookupError(msg)
     return found

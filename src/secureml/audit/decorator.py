@@ -11,31 +11,56 @@ A call ends in one of six ways: ``ok``; ``error``; ``cancelled`` and
 ``abandoned``, when nobody waited for the end of a stream or a coroutine.
 A generator or coroutine that was never started has not run and leaves nothing.
 
+Under asyncio nothing waits for a disk or a lock on the thread of the loop, as
+long as the audited function is a coroutine or an async generator.  A plain
+function that is called there waits there, if it was told to wait.
+
 Edges.  A generator's arguments are bound at its first step, so wrong ones
 raise there and not at the call.  A plain function that returns a coroutine or
-a generator is recorded when it returns that.  The record is written on the
-thread of the call: with ``durable=True`` a coroutine waits for the disk.
+a generator is recorded when it returns that.  A task that is cancelled while
+it waits for its record is cancelled, and its record says that the function
+ended, as it did.
 """
 
-import contextlib
 import functools
 import inspect
-import sys
-import types
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
-from contextvars import Token
-from typing import Final, ParamSpec, TypeVar, cast
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast, overload
 
-from secureml.audit._call import Call, Plan
-from secureml.audit.collect import Current, running
+from secureml.audit._begin import begin, begin_async
+from secureml.audit._plan import Plan, Settings
+from secureml.audit._streams import async_generator, generator, leave
+from secureml.audit.collect import running
+from secureml.audit.options import (
+    MAX_CAPTURE,
+    Ack,
+    Field,
+    OnFailure,
+    Require,
+    check_choices,
+)
 from secureml.audit.sink import AuditLog
 
-__all__ = ["audited"]
+__all__ = ["Audits", "audited"]
 
 P = ParamSpec("P")
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+T = TypeVar("T")
 
 _Function = Callable[..., object]
+
+
+class Audits(Protocol):
+    """**Protocol.** What `audited` returns: it takes a function and returns it, audited."""
+
+    @overload
+    def __call__(self, function: "classmethod[T, P, R_co]", /) -> "classmethod[T, P, R_co]": ...
+
+    @overload
+    def __call__(self, function: "staticmethod[P, R_co]", /) -> "staticmethod[P, R_co]": ...
+
+    @overload
+    def __call__(self, function: Callable[P, R_co], /) -> Callable[P, R_co]: ...
 
 
 def audited(
@@ -43,15 +68,38 @@ def audited(
     *,
     action: str,
     model: object = None,
-    user: str | None = None,
+    user: Field = None,
+    session: Field = None,
+    request: Field = None,
+    tenant: Field = None,
     capture: Sequence[str] = (),
+    redact: object = None,
+    subject: Field = None,
+    profile: str | Sequence[str] | None = None,
+    retention_class: str | None = None,
+    gates: object = None,
+    period: object = None,
+    refdb: object = None,
+    source: object = None,
+    target: object = None,
+    require: Require = "after",
+    ack: Ack = "queued",
     durable: bool = False,
-) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    on_failure: OnFailure = "raise",
+    max_capture: int = MAX_CAPTURE,
+    hold: bool | None = None,
+) -> Audits:
     """
     Record each call of the function that is decorated.
 
     Decorate below ``@property``; above or below ``@classmethod`` and
     ``@staticmethod`` alike.
+
+    *user*, *session*, *request*, *tenant* and *subject* are each a path into
+    the arguments (``user.id``), an `audit.Constant`, or a function: it gets
+    the arguments of the call, or none where it takes none.  *period*, *refdb*,
+    *source* and *target* are values as `audit.context` takes them, or such
+    functions.  What is given here wins over `audit.context`.
 
     Args:
         log: Where the records go.
@@ -59,41 +107,97 @@ def audited(
         model: A verified model handle, or a function without arguments that
             returns the one of this call.  Anything else is recorded as
             unverified.
-        user: Path to who asks, such as ``user.id``; recorded as a pseudonym,
-            left out where it is None.
+        user: Who asks; recorded as a pseudonym, left out where it is None.
+        session: Recorded as it is, like *request* and *tenant*: 1 to 128
+            characters, never personal data.
+        request: Which request.
+        tenant: For whom the service runs.
         capture: Paths to the values to keep: ``row``, ``user.id``,
             ``return``, ``return.score``, and ``yield`` for the chunks of a
             generator.  The record holds commitments, the values lie beside.
-        durable: Whether a record is on the disk before the call returns; if
-            not, it survives the process, and a power cut after about a second.
+        redact: What is taken out of captured values before anything is
+            hashed; see `secureml.audit.redaction`.
+        subject: Whom the captured values are about: they are encrypted under
+            that person's own key, which can be destroyed.
+        profile: Names of `secureml.audit.profiles` that each record is to
+            meet: what never can is refused here, a call that does not is
+            refused before it runs.
+        retention_class: How long the evidence is kept, by its name; a
+            profile brings its own.
+        gates: The gates that the call passed: names, decisions, or a function
+            that returns them.  Without, those that the model's evidence holds.
+        period: The period of use.
+        refdb: The reference database that is searched.
+        source: Where the event comes from.
+        target: What is affected.
+        require: ``before`` puts an intent on the disk before the function
+            runs, and refuses the call if that cannot be done.  ``after``
+            hands the result out once its record has the *ack*.  None never
+            waits and never raises: a record that is not accepted is counted,
+            warned of once, and told of in a ``gap`` record.
+        ack: How far the record must have come: ``queued`` (in memory; a
+            killed process may lose what it accepted in the last 50
+            milliseconds), ``durable`` (on the disk), ``checkpointed`` (under
+            a signed checkpoint), ``witnessed`` (cosigned by others).
+        durable: The same as ``ack="durable"``.
+        on_failure: Where the record cannot be accepted: ``raise`` at once,
+            ``block`` for as long as the log allows and then raise, or go on
+            and leave a counted ``gap``.
+        max_capture: How many bytes of a stream's chunks are kept; all are
+            counted and digested.
+        hold: Whether a stream is handed out one chunk behind, so that the
+            last chunk comes after its record.  None: where *ack* waits for
+            something and the stream takes nothing from its consumer.
 
     Raises:
         TypeError: A path is not text, or the decorated thing is no function.
-        ValueError: A path does not begin at a parameter, or the paths do not
-            fit in one record.
+        ValueError: A path does not begin at a parameter, the paths do not fit
+            in one record, a choice is unknown or contradicts another, or the
+            function can never meet its profile.
+        MissingExtraError: *redact* asks for a library that is not installed.
     """
-    paths = _paths(capture)
+    settings = Settings(
+        action=action,
+        model=model,
+        user=user,
+        fields={
+            "period": period,
+            "refdb": refdb,
+            "request": request,
+            "retention_class": retention_class,
+            "session": session,
+            "source": source,
+            "target": target,
+            "tenant": tenant,
+        },
+        capture=_paths(capture),
+        redact=redact,
+        subject=subject,
+        profiles=(profile,) if isinstance(profile, str) else tuple(profile or ()),
+        gates=gates,
+        require=require,
+        ack=check_choices(
+            require=require,
+            ack=ack,
+            durable=durable,
+            on_failure=on_failure,
+            max_capture=max_capture,
+        ),
+        on_failure=on_failure,
+        max_capture=max_capture,
+        hold=hold,
+    )
 
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+    def decorate(function: Any) -> Any:  # noqa: ANN401  the protocol says what
         if isinstance(function, classmethod | staticmethod):
-            return cast("Callable[P, R]", type(function)(decorate(function.__func__)))
-        if isinstance(function, type) or not callable(cast("object", function)):
+            return type(function)(decorate(function.__func__))
+        if isinstance(function, type) or not callable(function):
             msg = f"audited is for functions and methods, not for {type(function).__name__!r}"
             raise TypeError(msg)
         kind = _kind(function)
-        plan = Plan(
-            log,
-            function,
-            kind=kind,
-            action=action,
-            model=model,
-            user=user,
-            capture=paths,
-            durable=durable,
-        )
-        return cast("Callable[P, R]", _WRAPPERS[kind](plan, function))
+        return _WRAPPERS[kind](Plan(log, function, kind, settings), function)
 
-    return decorate
+    return cast("Audits", decorate)
 
 
 def _paths(capture: Sequence[str]) -> tuple[str, ...]:
@@ -114,25 +218,20 @@ def _kind(function: _Function) -> str:
     return "function"
 
 
-def _leave(token: Token[Current]) -> None:
-    # A stream closed by the garbage collector ends in a foreign context, where
-    # there is nothing to restore.
-    with contextlib.suppress(ValueError):
-        running.reset(token)
-
-
 def _function(plan: Plan, function: _Function) -> _Function:
+    enter, exit_ = running.set, running.reset
+
     @functools.wraps(function)
     def wrapper(*args: object, **kwargs: object) -> object:
-        call = plan.begin(args, kwargs)
-        token = running.set(call.current)
+        call = begin(plan, args, kwargs)
+        token = enter(call)
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
-            running.reset(token)
+            exit_(token)
             call.failed(error)
             raise
-        running.reset(token)
+        exit_(token)
         call.returned(result)
         return result
 
@@ -142,163 +241,26 @@ def _function(plan: Plan, function: _Function) -> _Function:
 def _coroutine(plan: Plan, function: _Function) -> _Function:
     @functools.wraps(function)
     async def wrapper(*args: object, **kwargs: object) -> object:
-        call = plan.begin(args, kwargs)
-        token = running.set(call.current)
+        call = await begin_async(plan, args, kwargs)
+        token = running.set(call)
         try:
             running_function = cast("Awaitable[object]", function(*args, **kwargs))
             del args, kwargs
             result = await running_function
         except BaseException as error:
-            _leave(token)
-            call.failed(error)
+            leave(token)
+            await call.failed_async(error)
             raise
-        _leave(token)
-        call.returned(result)
+        leave(token)
+        await call.returned_async(result)
         return result
 
     return wrapper
-
-
-def _generator(plan: Plan, function: _Function) -> _Function:
-    @functools.wraps(function)
-    def wrapper(*args: object, **kwargs: object) -> Generator[object, object, object]:
-        call = plan.begin(args, kwargs)
-        generator = cast("Generator[object, object, object]", _made(call, function, args, kwargs))
-        del args, kwargs
-        sent: object = None
-        thrown: BaseException | None = None
-        closing = False
-        while True:
-            token = running.set(call.current)
-            try:
-                chunk = generator.send(sent) if thrown is None else generator.throw(thrown)
-            except StopIteration as stop:
-                result = stop.value
-                break
-            except BaseException as error:
-                _leave(token)
-                call.failed(error, stream=True)
-                raise
-            finally:
-                sent = thrown = None
-            _leave(token)
-            try:
-                call.chunk(chunk)
-            except Exception as error:
-                try:
-                    call.failed(error, stage="capture", stream=True)
-                finally:
-                    generator.close()
-                raise
-            # Suspended here, the frame keeps nothing alive that the function would not.
-            box = [chunk]
-            del chunk
-            try:
-                sent = yield box.pop()
-            except BaseException as error:  # noqa: BLE001  it goes into the generator
-                thrown, closing = error, isinstance(error, GeneratorExit)
-        _leave(token)
-        call.returned(result, outcome="abandoned" if closing else "ok", stream=True)
-        return result
-
-    if _flags(function) & inspect.CO_ITERABLE_COROUTINE:
-        return cast("_Function", types.coroutine(wrapper))
-    return wrapper
-
-
-def _async_generator(plan: Plan, function: _Function) -> _Function:
-    @functools.wraps(function)
-    async def wrapper(*args: object, **kwargs: object) -> AsyncGenerator[object, object]:
-        call = plan.begin(args, kwargs)
-        guard = _Guard(call)
-        generator = cast("AsyncGenerator[object, object]", _made(call, function, args, kwargs))
-        del args, kwargs
-        step = _first_step(generator)
-        closing = False
-        while True:
-            token = running.set(call.current)
-            try:
-                chunk = await step
-            except StopAsyncIteration:
-                break
-            except BaseException as error:
-                _leave(token)
-                call.failed(error, stream=True)
-                raise
-            finally:
-                del step
-            _leave(token)
-            try:
-                call.chunk(chunk)
-            except Exception as error:
-                try:
-                    call.failed(error, stage="capture", stream=True)
-                finally:
-                    await generator.aclose()
-                raise
-            box = [chunk]
-            del chunk
-            thrown: BaseException | None = None
-            sent: object = None
-            try:
-                sent = yield box.pop()
-            except BaseException as error:  # noqa: BLE001  it goes into the generator
-                thrown, closing = error, isinstance(error, GeneratorExit)
-            step = generator.asend(sent) if thrown is None else generator.athrow(thrown)
-            sent = thrown = None
-        _leave(token)
-        call.returned(None, outcome="abandoned" if closing else "ok", stream=True)
-        del guard
-
-    return wrapper
-
-
-def _made(
-    call: Call, function: _Function, args: tuple[object, ...], kwargs: dict[str, object]
-) -> object:
-    try:
-        return function(*args, **kwargs)
-    except BaseException as error:
-        call.failed(error, stream=True)
-        raise
-
-
-def _first_step(generator: AsyncGenerator[object, object]) -> Awaitable[object]:
-    # An event loop closes the generators it knows of when it ends.  It knows
-    # the outer one, which closes this one; both at once would collide.  Where
-    # the loop would close a forgotten one, nobody else has to.
-    hooks = sys.get_asyncgen_hooks()
-    sys.set_asyncgen_hooks(None, None if hooks.finalizer is None else _left_to_the_outer)
-    try:
-        return generator.asend(None)
-    finally:
-        sys.set_asyncgen_hooks(*hooks)
-
-
-def _left_to_the_outer(_: AsyncGenerator[object, object]) -> None:
-    """Do nothing when an inner generator is destroyed: the outer one was its owner."""
-
-
-class _Guard:
-    """Records an async generator that is destroyed when no event loop can close it."""
-
-    __slots__ = ("_call",)
-
-    def __init__(self, call: Call) -> None:
-        self._call = call
-
-    def __del__(self) -> None:
-        self._call.abandoned(stream=True)
-
-
-def _flags(function: _Function) -> int:
-    code = getattr(function, "__code__", None)
-    return code.co_flags if isinstance(code, types.CodeType) else 0
 
 
 _WRAPPERS: Final[Mapping[str, Callable[[Plan, _Function], _Function]]] = {
     "function": _function,
     "coroutine": _coroutine,
-    "generator": _generator,
-    "async-generator": _async_generator,
+    "generator": generator,
+    "async-generator": async_generator,
 }

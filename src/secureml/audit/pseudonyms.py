@@ -27,6 +27,7 @@ KEY_FILE: Final = "pseudonyms.key"
 _KEY_SIZE: Final = 32
 _DOMAIN: Final = b"secureml-audit-pseudonym/1\n"
 _HEX_DIGITS: Final = 32
+_MAX_KNOWN: Final = 4096
 
 
 def pseudonym(key: bytes, user: object, *, path: str = "user") -> str:
@@ -51,11 +52,32 @@ def pseudonym(key: bytes, user: object, *, path: str = "user") -> str:
 class Pseudonyms:
     """The pseudonym key of one private directory, made at first use."""
 
-    __slots__ = ("_key", "_path")
+    __slots__ = ("_key", "_known", "_path")
 
     def __init__(self, private: Path) -> None:
         self._path = private / KEY_FILE
         self._key: bytes | None = None
+        self._known: dict[object, str] = {}
+
+    @property
+    def private(self) -> Path:
+        """The private directory."""
+        return self._path.parent
+
+    @property
+    def ready(self) -> bool:
+        """Whether the key was read, so that nobody has to wait for the disk."""
+        return self._key is not None
+
+    def load(self) -> None:
+        """
+        Read the key, or make it, so that nothing else has to wait for the disk.
+
+        Raises:
+            KeyUnavailableError: It cannot be read or made.
+        """
+        if self._key is None:
+            self._key = self._load()
 
     def of(self, user: object, *, path: str = "user") -> str:
         """
@@ -65,10 +87,19 @@ class Pseudonyms:
             TypeError: *user* is not text, a number, bytes or a UUID.
             KeyUnavailableError: The key cannot be read or made.
         """
+        # Those who ask again are looked up.  Types differ where values are equal.
+        known = type(user) is str or type(user) is int or type(user) is UUID
+        if known and user in self._known:
+            return self._known[user]
         key = self._key
         if key is None:
             key = self._key = self._load()
-        return pseudonym(key, user, path=path)
+        found = pseudonym(key, user, path=path)
+        if known:
+            if len(self._known) >= _MAX_KNOWN:
+                self._known = {}
+            self._known[user] = found
+        return found
 
     def _load(self) -> bytes:
         try:

@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import contextvars
 import functools
+import hashlib
 import inspect
 import pickle
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from secureml import audit
+from secureml.audit.value import encode
 from secureml.errors import StoreError
 
 SEEN: contextvars.ContextVar[str] = contextvars.ContextVar("SEEN", default="nothing")
@@ -571,19 +573,45 @@ def test_wrong_arguments_of_a_stream(bench: Any, audited: Any) -> None:
     assert [0, 0] == [record.body["stream"]["chunks"] for record in bench.calls()]
 
 
-def test_a_stream_that_is_too_large_to_record(bench: Any, audited: Any) -> None:
-    """The chunks of one stream are captured up to 16 MiB together."""
+def test_a_long_stream_is_kept_up_to_its_bound(bench: Any, audited: Any) -> None:
+    """The first chunks that fit are kept; all are counted, digested and handed out."""
 
-    @audited(capture=["yield"])
+    @audited(capture=["yield"], max_capture=40)
     def stream() -> Iterator[bytes]:
-        while True:
-            yield bytes(9 * 2**20)
+        yield b"0123456789"
+        yield b"0123456789"
+        yield bytes(100)
+        yield b"0"
 
-    with pytest.raises(ValueError, match="larger than 16 MiB together"):
-        list(stream())
+    found = list(stream())
 
     (record,) = bench.calls()
-    assert ("error", 2) == (record.outcome, record.body["stream"]["chunks"])
+    assert found == [b"0123456789", b"0123456789", bytes(100), b"0"]
+    assert bench.value(record, "yield") == found[:2]
+    assert (record.outcome, record.body["stream"]["chunks"]) == ("ok", 4)
+    assert record.body["stream"]["kept"] == 2
+    salt = bench.log.values(record)["yield"].salt
+    digest = hashlib.sha256(salt + b"".join(encode(chunk, path="yield") for chunk in found))
+    assert f"sha256:{digest.hexdigest()}" == record.body["stream"]["digest"]
+
+
+@pytest.mark.parametrize("size", [0, 1 << 20])
+def test_a_stream_without_an_end(bench: Any, audited: Any, size: int) -> None:
+    """A stream may go on for ever: no more of it stays in memory than is kept."""
+
+    @audited(capture=["yield"], max_capture=size)
+    def stream() -> Iterator[bytes]:
+        while True:
+            yield bytes(3 << 18)
+
+    running = stream()
+    for _ in range(30):
+        next(running)
+    running.close()
+
+    (record,) = bench.calls()
+    assert (record.outcome, record.body["stream"]["chunks"]) == ("abandoned", 30)
+    assert record.body["stream"]["kept"] == (1 if size else 0)
 
 
 def test_a_signature_that_lies(bench: Any, audited: Any) -> None:
