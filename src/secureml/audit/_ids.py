@@ -67,9 +67,11 @@ class Ids:
         Take the ids of the leaves from *first* on; an empty one for a leaf that has none.
 
         Args:
-            first: Position of the first of them; goes on where the last call ended.
+            first: Position of the first of them.
             ids: Ids in the form that `fields.ID` describes.
         """
+        if self._open and first != self._first + len(self._open):
+            self._close()
         if not self._open:
             self._first = first
         self._open += ids

@@ -15,8 +15,9 @@ from datetime import datetime
 from typing import Final, Literal, cast
 
 from secureml.audit._ids import Ids
+from secureml.audit._notes import Notes
 from secureml.audit._shapes import Shapes
-from secureml.audit.findings import ERROR, WARNING, AuditFinding
+from secureml.audit.findings import AuditFinding
 from secureml.audit.record import PREFIX_SIZE, Record, checked_record, read_prefix
 from secureml.clock import parse_time
 from secureml.errors import FormatError
@@ -26,41 +27,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from secureml.audit._profiled import Profiled
 
-__all__ = ["CODES", "Level", "Survey"]
+__all__ = ["Level", "Survey"]
 
 Level = Literal["records", "sequence"]
 """``records``: each is read and checked.  ``sequence``: writer and number only."""
 
-CODES: Final[Mapping[str, str]] = {
-    "after-end": ERROR,
-    "cut-short": WARNING,
-    "disk-full": WARNING,
-    "duplicate": ERROR,
-    "duplicate-id": ERROR,
-    "end-count": ERROR,
-    "gap": WARNING,
-    "heartbeat-count": ERROR,
-    "intent-without-outcome": ERROR,
-    "killed-writer": WARNING,
-    "late": ERROR,
-    "misplaced-start": ERROR,
-    "not-a-record": ERROR,
-    "profile": ERROR,
-    "recovery-corrupt": ERROR,
-    "recovery-count": ERROR,
-    "recovery-gap": ERROR,
-    "sequence-gap": ERROR,
-    "silence": WARNING,
-    "silent-writer": ERROR,
-    "unknown-intent": WARNING,
-    "unknown-verdict": WARNING,
-}
-"""Every code of a finding about records, with its severity."""
-
-_KEPT: Final = 10_000
-"""Findings of each severity that are kept; the rest is counted."""
 _RANGES: Final = 4_096
 """Ranges of missing numbers that are remembered for each writer."""
+_PRUNE: Final = b'"type":"prune"}'
 _FINAL: Final = frozenset({"end", "seal"})
 _EXPLAINED: Final = frozenset({"clean", "torn"})
 
@@ -74,6 +48,7 @@ class Writer:
     count: int = 0
     last: int = -1
     skew: int = 0
+    hole: int = 0
     ended: bool = False
     finished: bool = False
     heartbeat: int = 0
@@ -95,34 +70,18 @@ class Survey:
         self.records: list[Record] | None = [] if keep else None
         self.leaves = 0
         self.count = 0
-        self.first: int | None = None
+        self.holes = 0
         self.writers: dict[str, Writer] = {}
         self.types: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
-        self.found: Counter[str] = Counter()
+        self.notes = Notes()
+        self.add = self.notes.add
         self.ids = Ids()
-        self._kept: dict[str, list[tuple[int, int, AuditFinding]]] = {ERROR: [], WARNING: []}
         self._shapes = Shapes()
         self._bodies = keep or profile is not None
         self._recovered: dict[str, tuple[int, str, int]] = {}
-
-    # -- findings ----------------------------------------------------------------
-
-    def add(self, code: str, index: int, what: str, *, place: str = "") -> AuditFinding | None:
-        """Take note of one finding about the leaf at *index*; return it where it is kept."""
-        self.found[code] += 1
-        severity = CODES[code]
-        kept = self._kept[severity]
-        if len(kept) >= _KEPT:
-            return None
-        finding = AuditFinding(place or f"leaf {index}", what, code, severity, index)
-        kept.append((index, len(kept), finding))
-        return finding
-
-    def findings(self) -> tuple[AuditFinding, ...]:
-        """Return what was found, in the order of the leaves."""
-        both = [*self._kept[ERROR], *self._kept[WARNING]]
-        return tuple(finding for _, _, finding in sorted(both, key=lambda one: one[:2]))
+        self._joined: dict[str, tuple[int, int]] = {}
+        self._prune: tuple[int, Mapping[str, JSON]] | None = None
 
     # -- leaves ------------------------------------------------------------------
 
@@ -131,12 +90,12 @@ class Survey:
         Take the next leaves.
 
         Args:
-            first: Position of the first of them in the log.  Where the first
-                call does not begin at 0, what came before was pruned.
+            first: Position of the first of them in the log.  Where it is not
+                where the last call ended, what is between was pruned.
             leaves: Leaves, in order.
         """
-        if self.first is None:
-            self.first = first
+        if first != self.leaves:
+            self.holes += 1
         self.leaves = first + len(leaves)
         if self.level == "sequence":
             self._feed_prefixes(first, leaves)
@@ -144,15 +103,17 @@ class Survey:
             self._feed_records(first, leaves)
 
     def _feed_prefixes(self, first: int, leaves: Sequence[bytes]) -> None:
-        writers = self.writers
+        writers, holes = self.writers, self.holes
         for index, leaf in enumerate(leaves, first):
             try:
                 name, seq = read_prefix(leaf)
+                if holes and leaf.endswith(_PRUNE):
+                    self._pruned(Record.decode(leaf))
             except FormatError as error:
                 self.add("not-a-record", index, f"is no audit record: {error.why}")
                 continue
             writer = writers.get(name)
-            if writer is None or seq != writer.next:
+            if writer is None or seq != writer.next or writer.hole != holes:
                 self._step(index, name, seq)
                 continue
             writer.next = seq + 1
@@ -161,12 +122,8 @@ class Survey:
             self.count += 1
 
     def _feed_records(self, first: int, leaves: Sequence[bytes]) -> None:
-        read, outcomes, writers, types = (
-            self._shapes.read,
-            self.outcomes,
-            self.writers,
-            self.types,
-        )
+        read, outcomes, types = self._shapes.read, self.outcomes, self.types
+        writers, holes = self.writers, self.holes
         ids: list[str] = []
         for index, leaf in enumerate(leaves, first):
             quick = read(leaf)
@@ -177,7 +134,13 @@ class Survey:
             name, number, identity, time = found.group("writer", "seq", "id", "time")
             seq = int(number, 16)
             writer = writers.get(name)
-            if writer is None or seq != writer.next or writer.ended or seq == 0:
+            if (
+                writer is None
+                or seq != writer.next
+                or seq == 0
+                or writer.ended
+                or writer.hole != holes
+            ):
                 writer = self._step(index, name, seq)
                 self._begin(index, name, kind, seq)
             else:
@@ -249,9 +212,14 @@ class Survey:
         writer = self.writers.get(name)
         if writer is None:
             writer = self.writers[name] = Writer()
-            if self.first and seq:
-                # Its beginning was pruned, as far as anybody can tell.
-                writer.next = writer.base = seq
+        if writer.hole != self.holes:
+            writer.hole = self.holes
+            if seq > writer.next:
+                # What is between was pruned, if the leaf that says so agrees; see `close`.
+                self._joined[name] = index, seq
+                writer.base += seq - writer.next
+                writer.next = seq
+                writer.time = ""
         short = f"writer {name[:8]}…"
         if writer.ended:
             self.add("after-end", index, f"{short} goes on after its end")
@@ -283,7 +251,7 @@ class Survey:
             )
 
     def _answered(self, index: int, name: str, writer: Writer, intent: str) -> None:
-        if writer.intents.pop(intent, None) is None and not self.first:
+        if writer.intents.pop(intent, None) is None and not self.holes:
             self.add(
                 "unknown-intent",
                 index,
@@ -291,7 +259,7 @@ class Survey:
             )
 
     def _silence(self, index: int, name: str, writer: Writer, time: str) -> None:
-        seconds = _seconds(writer.time, time)
+        seconds = _seconds(writer.time, time) if writer.time else 0
         writer.silence = None
         if seconds > 2 * writer.heartbeat:
             finding = self.add(
@@ -306,10 +274,7 @@ class Survey:
         """Take a silence back that a jump of the clock explains."""
         jump = cast("int", _part(record, "clock")["jump_us"]) / 1e6
         if writer.silence is not None and abs(writer.silence[0] - jump) <= 2 * writer.heartbeat:
-            self._kept[WARNING] = [
-                one for one in self._kept[WARNING] if one[2] is not writer.silence[1]
-            ]
-            self.found["silence"] -= 1
+            self.notes.take_back("silence", writer.silence[1])
         writer.silence = None
         writer.time = record.time
 
@@ -350,6 +315,14 @@ class Survey:
             self.add("disk-full", index, f"{short} had no room, and refused {refused} records")
         elif kind == "recovery":
             self._recovery(index, record)
+        elif kind == "prune":
+            self._pruned(record)
+
+    def _pruned(self, record: Record) -> None:
+        prune = _part(record, "prune")
+        minimum, writers = prune.get("minimum"), prune.get("writers")
+        if type(minimum) is int and isinstance(writers, dict):
+            self._prune = minimum, writers
 
     def _recovery(self, index: int, record: Record) -> None:
         recovery = _part(record, "recovery")
@@ -387,9 +360,24 @@ class Survey:
                 silent = self._silent(name, writer, end)
             if writer.finished or recovery is not None or silent:
                 self._unanswered(name, writer)
+        for name, (index, seq) in self._joined.items():
+            self._compare_joined(index, name, seq)
         for name, (index, verdict, records) in self._recovered.items():
-            if records and verdict in _EXPLAINED and not self.first:
+            if records and verdict in _EXPLAINED and not self.holes:
                 self._miscounted(index, name, records, 0)
+
+    def _compare_joined(self, index: int, name: str, seq: int) -> None:
+        """Compare where a writer goes on above a hole with what the last ``prune`` says."""
+        if self._prune is None or index < self._prune[0]:
+            return
+        said = self._prune[1].get(name, 0)
+        if said != seq:
+            self.add(
+                "sequence-gap",
+                index,
+                f"writer {name[:8]}… goes on at number {seq} above what was pruned; the record "
+                f"that says so has {said}",
+            )
 
     def _silent(self, name: str, writer: Writer, end: datetime) -> bool:
         seconds = (end - parse_time(writer.time)).total_seconds()
@@ -450,7 +438,7 @@ class Survey:
             return
         seen: dict[str, int] = {}
         known = set(self.ids.within)
-        for index, leaf in enumerate(again, self.first or 0):
+        for index, leaf in enumerate(again):
             try:
                 identity = Record.decode(leaf).id
             except FormatError:

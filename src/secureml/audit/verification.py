@@ -16,22 +16,28 @@ Source: docs/how-to/verify-a-log.md.
 import inspect
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from secureml._html import card
-from secureml.audit._survey import Level
+from secureml.audit._survey import Level, Survey
 from secureml.audit.checkdetails import DetailsReport, survey_details
 from secureml.audit.findings import SHOWN, AuditFinding
 from secureml.audit.record import Record
+from secureml.audit.retention import verify_pruned_log
 from secureml.audit.verify import AuditReport, begin, report_of
 from secureml.errors import FormatError
+from secureml.evidence._reader import LogDirectory
+from secureml.evidence._tree import FULL
 from secureml.evidence.checklog import VerifiedLog, verify_log
-from secureml.evidence.notes import verify_checkpoint
+from secureml.evidence.notes import VerifiedCheckpoint
+from secureml.evidence.pruning import absent_bundles
 from secureml.evidence.trust import Trust
+from secureml.wire.checkpoint import Checkpoint
+from secureml.wire.note import Note
 
 __all__ = ["AuditVerification", "Window", "verify_audit"]
 
@@ -88,7 +94,14 @@ class AuditVerification:
 
     Attributes:
         directory: The log.
-        log: What `verify_log` returned.
+        log: What `verify_log` returned; None for a log that was pruned.
+        origin: The log's name.
+        size: Number of entries.
+        root: Root hash, 32 bytes.
+        signer: Name of the identity that signed the checkpoint.
+        trust: Digest of the trust that decided.
+        minimum: Index below which entries were removed under a policy; 0 where
+            the log was not pruned.
         report: What the records say about themselves.
         details: What lies beside the log; None where it was not asked for.
         window: What nothing outside the directory commits to.
@@ -96,7 +109,13 @@ class AuditVerification:
     """
 
     directory: Path
-    log: VerifiedLog
+    log: VerifiedLog | None
+    origin: str
+    size: int
+    root: bytes
+    signer: str
+    trust: str
+    minimum: int
     report: AuditReport
     details: DetailsReport | None
     window: Window
@@ -136,12 +155,14 @@ class AuditVerification:
         """Return the verification as (name, value) lines."""
         report = self.report
         rows: list[tuple[str, object]] = [
-            ("log", f"{self.log.origin}, {self.log.size:,} entries"),
-            ("root", self.log.root.hex()),
-            ("signer", self.log.signer.name),
+            ("log", f"{self.origin}, {self.size:,} entries"),
+            ("root", self.root.hex()),
+            ("signer", self.signer),
             ("records", self._read()),
             ("writers", _writers(report)),
         ]
+        if self.minimum:
+            rows.append(("pruned", f"below entry {self.minimum:,}, as the log itself says"))
         if report.outcomes:
             said = sorted(report.outcomes.items())
             rows.append(("outcomes", ", ".join(f"{name} {count:,}" for name, count in said)))
@@ -170,11 +191,12 @@ class AuditVerification:
             **self.report.to_dict(),
             "ok": self.ok,
             "directory": str(self.directory),
-            "origin": self.log.origin,
-            "size": self.log.size,
-            "root": self.log.root.hex(),
-            "signer": self.log.signer.name,
-            "trust": str(self.log.trust_digest),
+            "origin": self.origin,
+            "size": self.size,
+            "root": self.root.hex(),
+            "signer": self.signer,
+            "trust": self.trust,
+            "minimum": self.minimum,
             "profile": self.profile,
             "first_bad": self.first_bad,
             "details": None if details is None else {"values": details.values},
@@ -217,7 +239,7 @@ def verify_audit(
     Args:
         directory: The log; nothing else may lie in it.
         trust: The reviewed root.
-        role: The role of the log's key in *trust*.
+        role: The role of the log's key in *trust*; ``audit`` for a log that was pruned.
         remembered: Signed checkpoints of this log that were kept *outside* of
             the directory and of whatever it was shipped with.
         anchors: Signed checkpoints of it whose receipts were verified: by a
@@ -237,61 +259,127 @@ def verify_audit(
         FormatError: A file is not in its format.
         StoreError: The system could not read a file, or there is no log.
     """
-    survey = begin(level=level, records=False, profile=profile, now=now)
     if details is not None and level == "sequence":
         msg = "details are checked against records: ask for level='records'"
         raise ValueError(msg)
-    options: dict[str, Any] = {}
-    if "visit" in inspect.signature(verify_log).parameters:
-        options["visit"] = survey.feed
-    log = verify_log(
-        directory, trust=trust, role=role, remembered=remembered, anchors=anchors, **options
-    )
-    if not options:
-        for first, some in _bundles(log):
-            survey.feed(first, some)
-    report = report_of(survey, log.entries, now)
-    covered = max(
-        [log.remembered_size or 0]
-        + [verify_checkpoint(note, trust=trust, role=role).size for note in anchors]
-    )
+    path = Path(directory)
+    covered = max((_size(note) for note in (*remembered, *anchors)), default=0)
+    pruned = _is_pruned(path)
+    keep = pruned and details is not None
+    reading = _Reading(lambda: begin(level, records=keep, profile=profile, now=now), covered)
+    log: VerifiedLog | None = None
+    minimum = 0
+    if pruned:
+        held = verify_pruned_log(
+            path, trust=trust, remembered=(*remembered, *anchors), visit=reading.feed
+        )
+        head: VerifiedCheckpoint | VerifiedLog = held.head
+        minimum = held.minimum
+    else:
+        head = log = _verify_whole(path, trust, role, remembered, anchors, reading)
+    report = report_of(reading.survey, None if log is None else log.entries, now)
     beside = None
     if details is not None:
         beside = survey_details(
-            _records(log), Path(details), open_end=bool(report.unfinished), first=survey.first or 0
+            reading.records(minimum) if log is None else _records(log.entries),
+            Path(details),
+            open_end=bool(report.unfinished),
+            first=minimum,
         )
     return AuditVerification(
-        directory=Path(directory),
+        directory=path,
         log=log,
+        origin=head.origin,
+        size=head.size,
+        root=head.root,
+        signer=head.signer.name,
+        trust=str(head.trust_digest),
+        minimum=minimum,
         report=report,
         details=beside,
-        window=_window(log, covered),
+        window=reading.window(head.size, "checked" if remembered else "not checkable"),
         profile=profile,
     )
 
 
-def _bundles(log: VerifiedLog) -> Iterator[tuple[int, list[bytes]]]:
-    for first in range(0, log.size, 256):
-        yield first, log.entries[first : first + 256]
+def _size(note: str) -> int:
+    """Return the size that a note states; whether it is signed is the log's verification."""
+    return Checkpoint.decode(Note.decode(note).text).size
 
 
-def _records(log: VerifiedLog) -> Iterator[Record]:
-    for leaf in log.entries:
+class _Reading:
+    """One pass over the entries: what the survey sees, and what the window needs of it."""
+
+    def __init__(self, begun: Callable[[], Survey], covered: int) -> None:
+        self._begun = begun
+        self._covered = covered
+        self._restart()
+
+    def _restart(self) -> None:
+        self._next = 0
+        self._ends: list[bytes] = []
+        self._places: list[tuple[int, int]] = []
+        self.survey = self._begun()
+
+    def feed(self, first: int, leaves: list[bytes]) -> None:
+        if first < self._next:
+            # The log moved on while it was read, and the reading begins again.
+            self._restart()
+        self._next = first + len(leaves)
+        if self.survey.records is not None:
+            self._places.append((first, len(self.survey.records)))
+        if self._next > self._covered:
+            begins = self._ends[:1] or leaves[max(0, self._covered - first) :][:1]
+            self._ends = [*begins, leaves[-1]]
+        self.survey.feed(first, leaves)
+
+    def records(self, minimum: int) -> list[Record]:
+        """Return the records that were kept, of the leaves from *minimum* on."""
+        kept = self.survey.records or []
+        return kept[next((at for first, at in self._places if first >= minimum), len(kept)) :]
+
+    def window(self, size: int, rollback: str) -> Window:
+        begins, ends = map(_time, self._ends or (b"", b""))
+        return Window(
+            first=self._covered,
+            size=size - self._covered,
+            begins=begins,
+            ends=ends,
+            rollback=rollback,
+        )
+
+
+def _is_pruned(directory: Path) -> bool:
+    """Return whether the first bundle of a log is gone, or another; verified later."""
+    seen = LogDirectory(directory).sighting()
+    return seen is not None and bool(absent_bundles(directory, seen.checkpoint.size))
+
+
+def _verify_whole(
+    path: Path,
+    trust: Trust,
+    role: str,
+    remembered: Sequence[str],
+    anchors: Sequence[str],
+    reading: _Reading,
+) -> VerifiedLog:
+    options: dict[str, Any] = {}
+    if "visit" in inspect.signature(verify_log).parameters:
+        options["visit"] = reading.feed
+    log = verify_log(
+        path, trust=trust, role=role, remembered=remembered, anchors=anchors, **options
+    )
+    for first in () if options else range(0, log.size, FULL):
+        reading.feed(first, log.entries[first : first + FULL])
+    return log
+
+
+def _records(entries: Iterable[bytes]) -> Iterator[Record]:
+    for leaf in entries:
         try:
             yield Record.decode(leaf)
         except FormatError:
             continue  # The survey has said so.
-
-
-def _window(log: VerifiedLog, covered: int) -> Window:
-    size = log.size - covered
-    return Window(
-        first=covered,
-        size=size,
-        begins=_time(log.entries[covered]) if size else None,
-        ends=_time(log.entries[-1]) if size else None,
-        rollback=log.rollback,
-    )
 
 
 def _time(leaf: bytes) -> str | None:

@@ -16,7 +16,8 @@ from datetime import datetime
 from itertools import islice
 
 from secureml._html import card
-from secureml.audit._survey import CODES, Level, Survey
+from secureml.audit._notes import CODES
+from secureml.audit._survey import Level, Survey
 from secureml.audit.checkdetails import (
     DetailsReport,
     check_details,
@@ -184,7 +185,7 @@ def survey_records(
         ValueError: Another level; no such profile; *records* or *profile* at
             the level ``sequence``; *now* without a time zone.
     """
-    survey = begin(level=level, records=records, profile=profile, now=now)
+    survey = begin(level, records=records, profile=profile, now=now)
     leaves = iter(entries)
     first = 0
     while batch := list(islice(leaves, _BATCH)):
@@ -193,7 +194,13 @@ def survey_records(
     return report_of(survey, entries if isinstance(entries, Sequence) else None, now)
 
 
-def begin(*, level: Level, records: bool, profile: str | None, now: datetime | None) -> Survey:
+def begin(
+    level: Level,
+    *,
+    records: bool = False,
+    profile: str | None = None,
+    now: datetime | None = None,
+) -> Survey:
     """
     Return a survey that has seen nothing; see `survey_records`.
 
@@ -226,8 +233,8 @@ def report_of(
         if survey.level == "sequence"
         else tuple(n for n in survey.writers if n not in finished and n not in recovered),
         recovered=tuple(n for n in recovered if n not in finished),
-        findings=survey.findings(),
-        found=dict(+survey.found),
+        findings=survey.notes.findings(),
+        found=dict(+survey.notes.found),
         types=dict(survey.types),
         outcomes=dict(survey.outcomes),
         level=survey.level,

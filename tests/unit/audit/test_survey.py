@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from secureml import audit
-from secureml.audit import _ids, _survey
+from secureml.audit import _ids, _notes, _survey
 from secureml.audit._survey import Level
 from secureml.audit.findings import ERROR, WARNING
 from secureml.audit.record import PREFIX_SIZE, prefix
@@ -254,7 +254,7 @@ def test_every_code_is_shown() -> None:
     """There is no code without a log that shows it."""
     shown = set(itertools.chain.from_iterable(f[2] for f in FOUND)) | {"duplicate-id", "profile"}
 
-    assert set(_survey.CODES) == shown - {"*id"}
+    assert set(_notes.CODES) == shown - {"*id"}
 
 
 def test_warnings_pass_unless_strict() -> None:
@@ -272,7 +272,7 @@ def test_warnings_pass_unless_strict() -> None:
 
 def test_an_error_is_not_hidden_by_many_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Errors and warnings are kept apart, and what is not kept is counted."""
-    monkeypatch.setattr(_survey, "_KEPT", 3)
+    monkeypatch.setattr(_notes, "_KEPT", 3)
     made = book()
     for _ in range(5):
         made.leaf(ALICE, "gap", gap={"dropped": 1, "reason": "full"})
@@ -351,7 +351,7 @@ def test_a_log_that_was_pruned() -> None:
         survey.feed(first, made.leaves[first:])
         survey.close(None, None)
 
-        assert () == survey.findings(), first
+        assert () == survey.notes.findings(), first
 
 
 def test_ids_across_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -547,4 +547,4 @@ def test_a_profile_waits_for_reviews() -> None:
 
 def test_severities_are_two() -> None:
     """Every code has one of the two severities."""
-    assert {ERROR, WARNING} == set(_survey.CODES.values())
+    assert {ERROR, WARNING} == set(_notes.CODES.values())

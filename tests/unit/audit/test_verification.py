@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from secureml.audit.record import prefix
-from secureml.audit.verification import AuditVerification, verify_audit
+from secureml.audit.verification import AuditVerification, _Reading, verify_audit
+from secureml.audit.verify import begin
 from secureml.errors import (
     ConsistencyError,
     DigestMismatchError,
@@ -105,7 +106,7 @@ def test_a_clean_log(place: Place, level: str) -> None:
     assert found.ok
     assert found.first_bad is None
     assert () == found.findings
-    assert 600 == found.report.count == found.log.size
+    assert 600 == found.report.count == found.size
     found.enforce(strict=True)
     assert "verified" in str(found)
     assert "undetected window  none" in str(found)
@@ -282,3 +283,67 @@ def test_any_changed_byte_is_found(copy: Place) -> None:
                 copy.verify()
         path.write_bytes(data)
     assert copy.verify().ok
+
+
+def pruned(root: Path, key: Signer, writers: dict[str, int]) -> Place:
+    """Return a log whose first bundle was removed, as one of its records says."""
+    policy: JSON = {"default_days": 184, "classes": {}}
+    said: JSON = {"minimum": 256, "kept": [], "policy": policy, "writers": dict(writers)}
+    leaves = [*LEAVES[:598], leaf(598, "prune", prune=said), LEAVES[599]]
+    found = Place(root, key, leaves)
+    (found.path / tiles.entries_path(0)).unlink()
+    return found
+
+
+@pytest.mark.parametrize("level", ["records", "sequence"])
+def test_a_log_that_was_pruned(tmp_path: Path, key: Signer, level: str) -> None:
+    """What is left of a log that was pruned under a policy holds, and it says from where."""
+    place = pruned(tmp_path, key, {WRITER: 256})
+    found = place.verify(level=level, remembered=[place.early])
+
+    assert found.ok
+    assert (256, 600, 344, None) == (found.minimum, found.size, found.report.count, found.log)
+    assert (400, 200, "checked") == (
+        found.window.first,
+        found.window.size,
+        found.window.rollback,
+    )
+    assert "2026-11-22T08:30:40.000000Z" == found.window.begins
+    assert "below entry 256" in str(found)
+    assert "2026-11-22T08:30:16.000000Z" == place.verify().window.begins
+    place.verify(details=tmp_path / "details", level="records").enforce()
+
+
+@pytest.mark.parametrize("level", ["records", "sequence"])
+@pytest.mark.parametrize("writers", [{WRITER: 255}, {"b" * 32: 256}, {}])
+def test_a_pruned_log_that_goes_on_elsewhere(
+    tmp_path: Path, key: Signer, level: str, writers: dict[str, int]
+) -> None:
+    """Above what was removed each writer goes on where the record of the pruning says."""
+    found = pruned(tmp_path, key, writers).verify(level=level)
+
+    assert ["sequence-gap"] == [one.code for one in found.findings]
+    assert 256 == found.first_bad
+
+
+def test_a_bundle_that_nobody_pruned(copy: Place) -> None:
+    """A bundle that is gone, and no record says so, is refused."""
+    (copy.path / tiles.entries_path(0)).unlink()
+
+    with pytest.raises(VerificationError):
+        copy.verify()
+
+
+def test_a_reading_that_begins_again() -> None:
+    """Where the log moved while it was read, only the last reading counts."""
+    reading = _Reading(lambda: begin("records"), 1)
+    reading.feed(0, LEAVES[:256])
+    reading.feed(0, LEAVES[:256])
+    reading.feed(256, LEAVES[256:512])
+
+    assert 512 == reading.survey.count
+    assert () == reading.survey.notes.findings()
+    assert ("2026-11-22T08:30:01.000000Z", 511) == (
+        reading.window(512, "checked").begins,
+        reading.window(512, "checked").size,
+    )

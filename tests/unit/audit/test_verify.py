@@ -31,6 +31,12 @@ def leaves(bench: Any, audited: Any) -> list[bytes]:
     return found
 
 
+def segment(bench: Any) -> Path:
+    """Return the one details file."""
+    (found,) = bench.details.glob("*.jsonl")
+    return Path(found)
+
+
 def findings(leaves: list[bytes]) -> list[str]:
     """Return what is wrong with these leaves."""
     report = audit.survey_records(leaves, records=True)
@@ -98,7 +104,7 @@ def test_many_findings_are_cut_short(leaves: list[bytes]) -> None:
 
 def edit(bench: Any, change: Callable[[list[dict[str, Any]]], object]) -> None:
     """Change the details as parsed JSON."""
-    path = bench.details / "000000.jsonl"
+    path = segment(bench)
     lines = [json.loads(line) for line in path.read_bytes().splitlines()]
     lines = change(lines) or lines
     path.write_bytes(
@@ -140,9 +146,9 @@ ATTACKS: list[tuple[Callable[[list[dict[str, Any]]], object], str]] = [
     (lambda x: x[:1] + x[2:], "its details are missing, and no erasure is recorded"),
     (lambda x: x[1]["values"].pop("row") and None, "the value of 'row' is missing"),
     (lambda x: x[1]["values"].update(more=x[1]["values"]["row"]), "have a value for 'more'"),
-    (lambda x: [*x, x[1]], "line 6 of details/000000.jsonl belongs to no record, or is a copy"),
+    (lambda x: [*x, x[1]], "line 6 of details/.*0.jsonl belongs to no record, or is a copy"),
     (lambda x: x[1].update(id="019d1c3a-7b1e-7c44-9a53-0d1f4b7e9c21"), "line 2 .* to no record"),
-    (lambda x: x[1].update(v=2), "line 2 of details/000000.jsonl is malformed"),
+    (lambda x: x[1].update(v=2), "line 2 of details/.*0.jsonl is malformed"),
 ]
 
 
@@ -166,21 +172,21 @@ def test_changed_details_are_found(
 def test_lines_of_a_writer_at_work(bench: Any, leaves: list[bytes]) -> None:
     """Beside a writer, lines at the very end may be ahead of the published records."""
     records = audit.check_records(leaves)
-    path = bench.details / "000000.jsonl"
+    path = segment(bench)
     lines = path.read_bytes().splitlines(keepends=True)
-    (bench.details / "000001.jsonl").write_bytes(b"next segm")
+    path.with_name(path.name.replace("0.jsonl", "1.jsonl")).write_bytes(b"next segm")
 
     assert 9 == audit.check_details(records[:4], bench.details, open_end=True).values
     assert 3 == len(audit.survey_details(records[:4], bench.details).findings)
     path.write_bytes(b"".join([lines[0], b"stray\n", *lines[1:]]))
-    with pytest.raises(VerificationError, match=r"line 2 of details/000000\.jsonl is malformed"):
+    with pytest.raises(VerificationError, match=r"line 2 of details/.*0\.jsonl is malformed"):
         audit.check_details(records[:4], bench.details, open_end=True)
 
 
 def test_every_byte_of_the_details_counts(bench: Any, leaves: list[bytes]) -> None:
     """A bit flipped anywhere in the details is found."""
     records = audit.check_records(leaves)
-    path = bench.details / "000000.jsonl"
+    path = segment(bench)
     data = path.read_bytes()
 
     for place in range(0, len(data), 7):
@@ -193,12 +199,13 @@ def test_every_byte_of_the_details_counts(bench: Any, leaves: list[bytes]) -> No
 def test_a_segment_that_no_record_names(bench: Any, leaves: list[bytes]) -> None:
     """A details file that nothing names is a finding; a missing directory is many."""
     records = audit.check_records(leaves)
-    (bench.details / "000007.jsonl").write_bytes((bench.details / "000000.jsonl").read_bytes())
+    path = segment(bench)
+    path.with_name(path.name.replace("0.jsonl", "7.jsonl")).write_bytes(path.read_bytes())
 
     assert len(audit.survey_details(records, bench.details).findings) == 5
     assert len(audit.survey_details(records, bench.root / "nowhere").findings) == 5
     with pytest.raises(StoreError, match="cannot read"):
-        audit.survey_details(records, bench.details / "000000.jsonl")
+        audit.survey_details(records, path)
 
 
 def test_a_file_that_is_no_details_file(bench: Any, leaves: list[bytes]) -> None:
@@ -329,7 +336,7 @@ def test_what_this_version_cannot_check_is_not_counted(bench: Any, leaves: list[
 
 def test_details_that_are_a_link_are_refused(bench: Any, leaves: list[bytes]) -> None:
     """A symbolic link in the place of a details file is not followed."""
-    path = bench.details / "000000.jsonl"
+    path = segment(bench)
     path.rename(bench.root / "elsewhere")
     path.symlink_to(bench.root / "elsewhere")
 
