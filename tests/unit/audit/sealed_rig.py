@@ -48,29 +48,40 @@ class Rig:
     """An audit log with one writer, its details, and its private directory beside it."""
 
     def __init__(
-        self, root: Path, *, master: bytes | None = None, signer: KeySigner | None = None
+        self,
+        root: Path,
+        *,
+        master: bytes | None = None,
+        signer: KeySigner | None = None,
+        writing: bool = True,
     ) -> None:
         self.root = root
         self.private = root.with_name(root.name + ".private")
         root.mkdir(exist_ok=True)
         self.private.mkdir(mode=0o700, exist_ok=True)
         self.signer = signer or files.generate("ed25519", purposes=frozenset({"audit"}))
-        self.log = Log.open(
-            root / "audit",
-            private=self.private,
-            origin=ORIGIN,
-            signer=self.signer,
-            purpose="audit",
-            create=True,
-            files=QuickFiles(),
-        )
+        self.writing = writing
+        self.die_after: tuple[int, int] | None = None
+        if writing:
+            self.log = Log.open(
+                root / "audit",
+                private=self.private,
+                origin=ORIGIN,
+                signer=self.signer,
+                purpose="audit",
+                create=True,
+                files=QuickFiles(),
+            )
+        else:
+            self.log = Log.open(root / "audit")
         self.details = root / "details"
         self.details.mkdir(exist_ok=True)
         self.pseudonyms = Pseudonyms(self.private)
         self.keys = SubjectKeys(self.private, master=master)
         self.now = NOW
         self.writer, self.seq, self.segment = "", 0, 0
-        self.begin()
+        if writing:
+            self.begin()
 
     def begin(self) -> None:
         """Begin as another writer."""
@@ -91,8 +102,14 @@ class Rig:
         return record["record"]["id"]
 
     def publish(self) -> str:
-        """Publish."""
-        return self.log.publish()
+        """Publish; die soon after, when `die_after` says so."""
+        note = self.log.publish() if self.writing else ""
+        if self.die_after is not None:
+            publishes, step = self.die_after
+            self.die_after = (publishes - 1, step)
+            if publishes == 1:
+                die_before(step)
+        return note
 
     def call(
         self,
@@ -199,12 +216,13 @@ def die_before(step: int) -> None:
 
 
 def crashes(
-    work: Callable[[Rig], object], rig: Rig, place: Path, *, master: bytes | None = None
+    work: Callable[[Rig], object], rig: Rig, place: Path, *, published: int = 0
 ) -> Iterator[tuple[int, Rig]]:
     """
     Yield (step, what a crash left there), until *work* runs to its end.
 
-    Each is a copy of *rig*, which is closed; the last one is whole.
+    Each is a copy of *rig*, which is closed; the last one is whole.  With *published*
+    it dies only after so many publishings, and what is left is opened for reading.
     """
     for step in range(10_000):
         here = place / str(step)
@@ -215,9 +233,12 @@ def crashes(
         child = os.fork()
         if child == 0:
             try:
-                own = Rig(public, master=master, signer=rig.signer)
+                own = Rig(public, signer=rig.signer)
                 own.now = rig.now
-                die_before(step)
+                if published:
+                    own.die_after = (published, step)
+                else:
+                    die_before(step)
                 work(own)
             except BaseException as error:  # noqa: BLE001  a child reports by its exit status
                 sys.stderr.write(f"step {step}: {error!r}\n")
@@ -227,7 +248,7 @@ def crashes(
         if status not in {0, 77}:
             msg = f"the process ended with {status} at step {step}"
             raise RuntimeError(msg)
-        left = Rig(public, master=master, signer=rig.signer)
+        left = Rig(public, signer=rig.signer, writing=not published)
         left.now = rig.now
         yield step, left
         left.close()
