@@ -15,6 +15,7 @@ from secureml.audit.decoding import decode
 from secureml.audit.details import Detail
 from secureml.audit.record import MAX_LEAF, PREFIX_SIZE, Record, read_prefix
 from secureml.audit.value import Array, Object, Table, commit, encode
+from secureml.audit.verify import survey_records
 from secureml.errors import FormatError
 
 VECTORS = Path(__file__).parents[3] / "vectors"
@@ -31,6 +32,7 @@ VALUES = load("audit-value/values.json")
 REFUSED = load("audit-value/refused.json")
 LEAVES = load("audit-record/leaves.json")
 BAD_LEAVES = load("audit-record/refused.json")
+LOGS = load("audit-record/logs.json")
 BAD_LINES = load("audit-record/details-refused.json")
 
 
@@ -196,6 +198,16 @@ def test_a_malformed_leaf_is_refused(name: str) -> None:
         Record.decode(BAD_LEAVES["inputs"][name].encode())
 
     assert BAD_LEAVES["expect"] == caught.value.code
+
+
+@pytest.mark.parametrize("name", LOGS["logs"])
+def test_a_log_has_the_findings_it_should(name: str) -> None:
+    """What a verifier must report is reported, at its leaf, and nothing else is."""
+    leaves = [LOGS["leaves"][place].encode() for place in LOGS["logs"][name]]
+
+    found = survey_records(leaves).findings
+
+    assert LOGS["expect"][name] == [[one.index, one.code, one.severity] for one in found]
 
 
 def test_a_leaf_that_is_too_large_is_refused() -> None:
