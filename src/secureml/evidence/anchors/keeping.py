@@ -21,13 +21,21 @@ try:
 except ImportError:  # pragma: no cover  Windows: one process anchors a log
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["SUFFIX", "append_receipt", "receipt_files", "receipt_lines", "receipts_directory"]
+__all__ = [
+    "SUFFIX",
+    "append_receipt",
+    "ensure_directory",
+    "receipt_files",
+    "receipt_lines",
+    "receipts_directory",
+]
 
 SUFFIX = ".jsonl"
 """How the names of files of receipts end."""
 
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _CHUNK = 1 << 16
+_TRIES = 8
 
 
 def receipts_directory(log: str | os.PathLike[str]) -> Path:
@@ -58,7 +66,7 @@ def append_receipt(
     files = files or Files()
     try:
         changed: set[Path] = set()
-        make_directories(files, directory, mode=0o755, changed=changed)
+        ensure_directory(files, directory, changed)
         if not os.path.lexists(path):
             changed.add(directory)
         elif not stat.S_ISREG(path.lstat().st_mode):
@@ -82,6 +90,18 @@ def append_receipt(
     except OSError as error:
         raise store_error(f"could not keep a receipt in {str(path)!r}", error) from error
     return path
+
+
+def ensure_directory(files: Files, path: Path, changed: set[Path]) -> None:
+    """Make *path* and its parents, beside others who may do the same."""
+    for left in reversed(range(_TRIES)):
+        try:
+            make_directories(files, path, mode=0o755, changed=changed)
+        except FileExistsError:
+            if not left:
+                raise
+        else:
+            return
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from secureml._extras import require
 from secureml.clock import Clock, now
 from secureml.errors import FormatError, StoreError
-from secureml.evidence.anchors.stores import Kept, Version, already_there
+from secureml.evidence.anchors.stores import MAX_OBJECT, Kept, Version, already_there
 from secureml.wire._read import shown
 
 __all__ = ["ObjectLock"]
@@ -135,7 +135,7 @@ class ObjectLock:
                 fix="it is tried again",
                 retryable=True,
             )
-        found = self.read(first, limit=len(data) + 1)
+        found = self.read(first, limit=MAX_OBJECT)
         if found != data:
             raise already_there(self.place, name, found, data)
         return self._locked(name, first.version)

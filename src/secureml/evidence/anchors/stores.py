@@ -19,10 +19,14 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from secureml.errors import ConsistencyError
-from secureml.evidence._files import Files, make_directories, read_file, store_error, write_all
+from secureml.evidence._files import Files, read_file, store_error, write_all
+from secureml.evidence.anchors.keeping import ensure_directory
 from secureml.wire._read import shown
 
-__all__ = ["Folder", "Kept", "Version", "WormStore", "already_there"]
+__all__ = ["MAX_OBJECT", "Folder", "Kept", "Version", "WormStore", "already_there"]
+
+MAX_OBJECT = 1 << 25
+"""Bytes of the largest object: a full bundle of the longest entries."""
 
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
@@ -159,12 +163,12 @@ class Folder:
         path = self.path / name
         changed: set[Path] = set()
         try:
-            make_directories(self.files, path.parent, mode=0o755, changed=changed)
+            ensure_directory(self.files, path.parent, changed)
             try:
                 fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o644)
                 changed.add(path.parent)
             except FileExistsError:
-                found = read_file(path, limit=len(data) + 1)
+                found = read_file(path, limit=MAX_OBJECT)
                 if found == data:
                     return Kept("", None)
                 if not data.startswith(found):
