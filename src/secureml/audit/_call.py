@@ -10,10 +10,10 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 from secureml.audit._chunks import Chunks
 from secureml.audit._members import gates_member
@@ -23,7 +23,7 @@ from secureml.audit._stamp import stamp
 from secureml.audit._submit import in_thread, submit_async
 from secureml.audit._vault import Vault
 from secureml.audit.collect import CallRecord, collectors, running
-from secureml.audit.context import ambient, span
+from secureml.audit.context import Ambient, ambient, span
 from secureml.audit.oversight import Oversight
 from secureml.audit.paths import MissingArgumentError, follow
 from secureml.audit.record import MAX_LEAF, PREFIX_SIZE
@@ -46,7 +46,6 @@ _TOO_LARGE: Final = (
     f"the record of this call would have more than {MAX_LEAF} bytes, what was captured left out: "
     "capture fewer paths, or shorter fields"
 )
-_NOTHING: Final[list[Any]] = []
 
 _urandom = os.urandom
 _monotonic_ns = time.monotonic_ns
@@ -56,35 +55,42 @@ _modules = sys.modules
 class Call:
     """One run of an audited function; leaves exactly one record of its outcome."""
 
-    # fmt: off
-    __slots__ = (
-        "actor", "ambient", "at", "body", "chunks", "collectors", "done", "error", "found",
-        "gates", "groups", "id", "inputs", "intent", "latency", "model", "noise", "outcome",
-        "oversight", "parent", "plan", "redactions", "started", "subject", "time", "too_large",
-        "trace", "unbound", "vault",
-    )
-    # fmt: on
+    # What most calls never change stands here, so that a call need not set it.
+    actor = ""
+    ambient: Ambient | None = None
+    body = b""
+    chunks: Chunks | None = None
+    done = False
+    error = ""
+    found: Sequence[tuple[Capture, bytes]] = ()
+    inputs = ""
+    intent = ""
+    oversight: Oversight | None = None
+    parent = ""
+    redactions: dict[tuple[str, str], int] | None = None
+    started = 0
+    subject = ""
+    too_large = False
+    trace = ""
+    unbound = False
+    vault: Vault | None = None
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.noise = noise = _urandom(plan.noise)
         self.id, self.time = stamp(plan.log.clock, noise)
         parent = running.get(None)
-        self.parent = "" if parent is None else f',"parent":"{parent.id}"'
+        if parent is not None:
+            self.parent = f',"parent":"{parent.id}"'
         self.collectors = collectors.get()
-        self.ambient = ambient.get()
-        self.trace = span() if "opentelemetry.trace" in _modules else ""
+        around = ambient.get()
+        if around is not None:
+            self.ambient = around
+        if "opentelemetry.trace" in _modules:
+            self.trace = span()
         self.groups = plan.groups
         self.model = plan.model
         self.gates = plan.model[1]
-        self.vault: Vault | None = None
-        self.redactions: dict[tuple[str, str], int] | None = None
-        self.oversight: Oversight | None = None
-        self.done = self.unbound = self.too_large = False
-        self.actor = self.inputs = self.intent = self.error = self.subject = ""
-        self.found: list[tuple[Capture, bytes]] = _NOTHING
-        self.started = 0
-        self.chunks: Chunks | None = None
 
     # -- before the function runs -------------------------------------------------------
 
@@ -104,7 +110,12 @@ class Call:
         """
         plan = self.plan
         try:
-            self._read(plan, args, kwargs)
+            if plan.special or self.ambient is not None:
+                self._read_fields(plan, args, kwargs)
+            if plan.inputs:
+                self._read_inputs(plan, args, kwargs)
+            if plan.profiles:
+                plan.demand(self.actor, self.inputs, self.groups)
         except MissingArgumentError:
             # The function will say so itself.
             self.unbound = True
@@ -119,7 +130,9 @@ class Call:
         self.inputs = ""
         self.vault = self.redactions = None
 
-    def _read(self, plan: Plan, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
+    def _read_fields(
+        self, plan: Plan, args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> None:
         around = self.ambient
         if plan.provider is not None:
             self.model = plan.spell_model(plan.provider())
@@ -137,20 +150,26 @@ class Call:
             self.subject = self._of_subject(plan.subject(args, kwargs))
         if around is not None or plan.dynamic:
             self.groups = plan.groups_of(around, args, kwargs)
-        if plan.inputs:
-            self._read_inputs(plan, args, kwargs)
-        if plan.profiles:
-            plan.demand(self.actor, self.inputs, self.groups)
 
     def _read_inputs(
         self, plan: Plan, args: tuple[object, ...], kwargs: Mapping[str, object]
     ) -> None:
-        found = [
-            (capture, self._encode(capture, read(args, kwargs))) for capture, read in plan.inputs
-        ]
-        if plan.announce:
-            self.found = found
-        self.inputs = f',"in":{{{self._commit(found)}}}'
+        vault = Vault(self.id, self.subject, plan)
+        noise = self.noise
+        pieces: list[str] = []
+        found: list[tuple[Capture, bytes]] = []
+        for capture, read in plan.inputs:
+            value = read(args, kwargs)
+            if plan.redactor is None:
+                encoded = encode(value, path=capture.path)
+            else:
+                encoded = self._encode(capture, value)
+            pieces.append(vault.put(capture, noise[capture.salt : capture.salt + 32], encoded))
+            if plan.announce:
+                found.append((capture, encoded))
+        # Not before all of them could be read: half of the values is none.
+        self.vault, self.found = vault, found
+        self.inputs = f',"in":{{{",".join(pieces)}}}'
 
     def _of_subject(self, subject: object) -> str:
         if subject is None:
@@ -262,15 +281,18 @@ class Call:
 
     def _returned(self, result: object, outcome: str, *, stream: bool) -> Exception | None:
         plan = self.plan
-        outputs, error, broken = "", self.error, None
-        if plan.outputs or self.unbound:
+        if not plan.outputs and not self.unbound:
+            self.finish(outcome, "", self.error, stream)
+            broken = None
+        else:
+            outputs, error, broken = "", self.error, None
             try:
                 outputs = self._outputs(plan, result)
             except Exception as found:  # noqa: BLE001  it is recorded, then raised
                 error = error_member(type(found), "capture")
                 if not plan.lenient:
                     outcome, broken = "error", found
-        self.finish(outcome, outputs, error, stream)
+            self.finish(outcome, outputs, error, stream)
         if self.too_large and broken is None and not plan.lenient:
             broken = ValueError(_TOO_LARGE)
         return broken
@@ -458,9 +480,8 @@ class Call:
     def _kept(self, ticket: Appended | None) -> None:
         plan = self.plan
         # Whatever still knows this call, a task that it started, needs its name only.
-        self.vault = None
-        self.chunks, self.body = None, b""
-        if ticket is not None and plan.ledger.due:
+        self.vault, self.chunks, self.body = None, None, b""
+        if plan.lost and ticket is not None:
             plan.ledger.settle(plan.log)
         if self.collectors:
             record = CallRecord(

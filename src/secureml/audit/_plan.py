@@ -77,13 +77,13 @@ class Capture:
     One captured path.
 
     Attributes:
-        key: The path as a JSON text.
+        head: The leaf's member of this path, up to its commitment.
         path: The path.
         steps: What follows its first name.
         salt: Where in a call's random bytes its salt begins.
     """
 
-    key: str
+    head: str
     path: str
     steps: tuple[str, ...]
     salt: int
@@ -102,10 +102,10 @@ class Plan:
     # fmt: off
     __slots__ = (
         "_cached", "ack", "action", "announce", "call_is_period", "chunks", "dynamic", "gates",
-        "gates_of", "groups", "head", "hold", "inputs", "kind", "ledger", "lenient", "log",
+        "gates_of", "groups", "head", "hold", "inputs", "kind", "ledger", "lenient", "log", "lost",
         "max_capture", "members", "middle", "model", "name", "noise", "on_failure", "outputs",
-        "profiles", "provider", "reads", "ready", "redactor", "start", "streams", "subject",
-        "user", "user_path", "warm",
+        "profiles", "provider", "reads", "ready", "redactor", "special", "start", "streams",
+        "subject", "user", "user_path", "warm",
     )
     # fmt: on
 
@@ -121,6 +121,7 @@ class Plan:
         self.on_failure = "gap" if self.lenient else settings.on_failure
         self.max_capture = settings.max_capture
         self.ledger = Ledger.of(log)
+        self.lost = self.ledger.lost
         self.ready: Callable[[], object] | None = getattr(log, "ready", None)
         self.streams = kind in {"generator", "async-generator"}
         self.warm = 0
@@ -135,15 +136,10 @@ class Plan:
         self._read_captures(settings, signature)
         self._read_members(settings, signature)
         self._read_profiles(settings)
-        self.reads = bool(
-            self.inputs
-            or self.user
-            or self.dynamic
-            or self.subject
-            or self.profiles
-            or self.provider
-            or self.gates_of
+        self.special = bool(
+            self.user or self.dynamic or self.subject or self.provider or self.gates_of
         )
+        self.reads = bool(self.special or self.inputs or self.profiles)
 
     # -- what is the same for each call ---------------------------------------------
 
@@ -185,7 +181,10 @@ class Plan:
         encrypted = settings.subject is not None
         for path in _ordered(settings.capture, self.gates, encrypted=encrypted):
             first, *steps = check_path(path)
-            found = Capture(canonical.encode(path).decode(), path, tuple(steps), self.noise)
+            text = canonical.encode(path).decode()
+            found = Capture(
+                f'{text}:{{"alg":"hmac-sha256","commitment":"', path, tuple(steps), self.noise
+            )
             if first == "return":
                 _check_return(path, self.kind, self.name)
                 outputs.append(found)
@@ -194,7 +193,7 @@ class Plan:
                 self.chunks = found
             else:
                 source = input_source(path, signature.value, name=self.name)
-                inputs.append((found, source.value))
+                inputs.append((found, source.reader))
             self.noise += 32
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self.redactor: Any = None
@@ -227,7 +226,7 @@ class Plan:
             value = given.value
             return lambda _, __: value
         if isinstance(given, str):
-            return input_source(given, signature.value, name=self.name).value
+            return input_source(given, signature.value, name=self.name).reader
         if callable(given):
             return provider_of(given)
         msg = (
@@ -271,6 +270,8 @@ class Plan:
         Raises:
             TypeError, ValueError: A value is not in its member's form.
         """
+        if around is not None and not self.members and not self.dynamic:
+            return around.groups
         members = self.members if around is None else {**around.members, **self.members}
         if self.dynamic:
             members = dict(members)

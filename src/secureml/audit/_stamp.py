@@ -42,6 +42,6 @@ def stamp(clock: Clock, noise: bytes) -> tuple[str, str]:
     if known[0] != milli:
         text = f"{milli:012x}"
         known = _milli = (milli, f"{text[:8]}-{text[8:]}-7")
-    digits = noise[:NOISE].hex()
+    digits = noise.hex()
     name = f"{known[1]}{digits[:3]}-{_VARIANT[noise[9] & 3]}{digits[3:6]}-{digits[6:18]}"
     return name, spell(nanoseconds) if clock is now else spell_time(clock())

@@ -50,9 +50,9 @@ class Ledger:
         return _LEDGERS.setdefault(log, cls())
 
     @property
-    def due(self) -> bool:
-        """Whether a ``gap`` is to be written."""
-        return bool(self._lost)
+    def lost(self) -> deque["_Lost"]:
+        """What a ``gap`` is to tell of; empty as long as all is well."""
+        return self._lost
 
     def keys(self, log: AuditLog) -> Any:  # noqa: ANN401  SubjectKeys, which is not imported
         """Return the subject keys of *log*."""

@@ -1,6 +1,8 @@
 """Captured values on their way from a call to its details."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 from secureml.audit._plan import Capture, Plan
 from secureml.audit.details import Detail, Sealed
@@ -10,6 +12,8 @@ if TYPE_CHECKING:
     from secureml.sealing import Encrypted
 
 __all__ = ["Vault"]
+
+_NONE: Final[Mapping[str, "Encrypted"]] = MappingProxyType({})
 
 
 class Vault:
@@ -29,19 +33,16 @@ class Vault:
         commitment = commit(salt, encoded).hex()
         if not self.subject:
             self.values[capture.path] = Sealed(salt, encoded)
-            return f'{capture.key}:{{"alg":"hmac-sha256","commitment":"{commitment}"}}'
+            return f'{capture.head}{commitment}"}}'
         keys = self.plan.ledger.keys(self.plan.log)
         sealed: Encrypted = keys.encrypt(
             self.subject, salt + encoded, record=self.record, path=capture.path
         )
         self.encrypted[capture.path] = sealed
-        return (
-            f'{capture.key}:{{"alg":"hmac-sha256","commitment":"{commitment}",'
-            f'"key":"{sealed.key}","ref":"{sealed.ref}"}}'
-        )
+        return f'{capture.head}{commitment}","key":"{sealed.key}","ref":"{sealed.ref}"}}'
 
     def detail(self) -> Detail | None:
         """Return the details line, or None where nothing was captured."""
         if self.encrypted:
             return Detail(self.record, self.values, self.encrypted)
-        return Detail(self.record, self.values) if self.values else None
+        return Detail(self.record, self.values, _NONE) if self.values else None

@@ -49,6 +49,11 @@ class Source:
     steps: tuple[str, ...]
     read: Callable[[tuple[object, ...], Mapping[str, object]], object]
 
+    @property
+    def reader(self) -> Callable[[tuple[object, ...], Mapping[str, object]], object]:
+        """What does as `value`, by the shortest way."""
+        return self.value if self.steps else self.read
+
     def value(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
         """
         Return what the path leads to in a call with these arguments.
