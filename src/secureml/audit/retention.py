@@ -35,6 +35,7 @@ from secureml.errors import GateDeniedError, StoreError
 from secureml.wire.canonical import JSON
 
 if TYPE_CHECKING:
+    from secureml.evidence._logkeys import Notes
     from secureml.evidence.checkpruned import PrunedLog
     from secureml.evidence.pruning import Prune
     from secureml.evidence.trust import Trust
@@ -381,8 +382,12 @@ def verify_pruned_log(
     directory: str | os.PathLike[str],
     *,
     trust: "Trust",
+    role: str = "audit",
     remembered: Sequence[str] = (),
+    anchors: Sequence[str] = (),
     visit: Callable[[int, list[bytes]], None] | None = None,
+    epochs: "Notes | None" = None,
+    epoch_of: Callable[[bytes], object | None] | None = None,
 ) -> "PrunedLog":
     """
     Check every file of an audit log that may have been pruned.
@@ -390,8 +395,12 @@ def verify_pruned_log(
     Args:
         directory: The log.
         trust: The reviewed root.
+        role: The role of the log's key in *trust*.
         remembered: Signed checkpoints that were kept outside of it.
+        anchors: Signed checkpoints of it found inside other evidence.
         visit: Is shown the index of the first entry of each bundle, and its entries.
+        epochs: Boundary notes, as in `verify_log`.
+        epoch_of: Returns what an entry says of the next key, as in `verify_log`.
 
     Raises:
         VerificationError, FormatError, StoreError: As `verify_pruned` of
@@ -400,5 +409,13 @@ def verify_pruned_log(
     from secureml.evidence.checkpruned import verify_pruned
 
     return verify_pruned(
-        directory, trust=trust, read=read_prune, remembered=remembered, visit=visit
+        directory,
+        trust=trust,
+        read=read_prune,
+        role=role,
+        remembered=remembered,
+        anchors=anchors,
+        visit=visit,
+        epochs=epochs,
+        epoch_of=epoch_of,
     )

@@ -185,12 +185,20 @@ def remove_bundles(directory: Path, prune: Prune, *, files: Files | None = None)
     removed = 0
     changed: set[Path] = set()
     for index in range(prune.minimum // FULL):
-        path = directory / tiles.entries_path(index)
-        if index in prune.kept or not os.path.lexists(path):
+        if index in prune.kept:
             continue
-        files.remove(path)
-        changed.add(path.parent)
-        removed += 1
+        path = directory / tiles.entries_path(index)
+        # What a crash left of the time when the bundle was partial holds the same entries.
+        stale = path.with_name(path.name + ".p")
+        if stale.is_dir():
+            for one in sorted(stale.iterdir()):
+                files.remove(one)
+            files.remove_directory(stale)
+            changed.add(path.parent)
+        if os.path.lexists(path):
+            files.remove(path)
+            changed.add(path.parent)
+            removed += 1
     top = directory / "tile" / "entries"
     for parent in sorted(_with_parents(changed, top), key=lambda p: len(p.parts), reverse=True):
         if parent != top and not any(parent.iterdir()):

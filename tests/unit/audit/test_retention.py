@@ -388,6 +388,13 @@ def edit(path: Path, at: int) -> None:
     path.write_bytes(data)
 
 
+def stale(rig: Any, number: int) -> None:
+    """Put a partial bundle beside its full one."""
+    path = bundle(rig, number).with_name(f"{number:03}.p")
+    path.mkdir()
+    (path / "1").write_bytes(b"\0\1x")
+
+
 ATTACKS: list[tuple[Callable[[Any], object], type[SecureMLError], str]] = [
     (lambda r: bundle(r, 2).unlink(), UnexpectedFileError, "no file 'tile/entries/002'"),
     (lambda r: bundle(r, 0).unlink(), UnexpectedFileError, "no file 'tile/entries/000'"),
@@ -397,7 +404,10 @@ ATTACKS: list[tuple[Callable[[Any], object], type[SecureMLError], str]] = [
     (lambda r: edit(r.root / "audit/tile/0/002", 32), DigestMismatchError, "was changed"),
     (lambda r: (r.root / "audit/tile/0/001").unlink(), UnexpectedFileError, "tile/0/001"),
     (lambda r: bundle(r, 9).write_bytes(b"x"), UnexpectedFileError, "does not belong"),
-    (lambda r: bundle(r, 1).symlink_to("/dev/null"), UnexpectedFileError, "regular"),
+    (lambda r: bundle(r, 1).symlink_to("/dev/null"), UnexpectedFileError, "not a regular file"),
+    (lambda r: bundle(r, 9).mkdir(), UnexpectedFileError, "a directory without files"),
+    (lambda r: stale(r, 1), UnexpectedFileError, "of a bundle that was pruned"),
+    (lambda r: stale(r, 2), DigestMismatchError, "is not the beginning of that"),
 ]
 
 
@@ -414,6 +424,17 @@ def test_a_pruned_log_hides_nothing_else(
 
     with pytest.raises(error, match=expected):
         verified(rig)
+
+
+def test_a_stale_bundle_goes_with_the_full_one(rig: Any) -> None:
+    """What a crash left of a bundle's beginnings is pruned too."""
+    old_log(rig)
+    stale(rig, 1)
+
+    prune(rig, now=rig.now)
+
+    assert not bundle(rig, 1).with_name("001.p").exists()
+    assert verified(rig).absent == 1
 
 
 def test_a_bundle_missing_without_a_leaf_is_missing(rig: Any) -> None:
