@@ -39,7 +39,7 @@ from secureml.evidence.trust import Trust
 from secureml.wire.checkpoint import Checkpoint
 from secureml.wire.note import Note
 
-__all__ = ["AuditVerification", "Window", "verify_audit"]
+__all__ = ["AuditVerification", "Window", "epoch_of", "verify_audit"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,6 +229,7 @@ def verify_audit(
     profile: str | None = None,
     details: str | os.PathLike[str] | None = None,
     now: datetime | None = None,
+    epochs: str | os.PathLike[str] | Sequence[str] | None = None,
 ) -> AuditVerification:
     """
     Check every file of an audit log, and what its records say.
@@ -239,7 +240,7 @@ def verify_audit(
     Args:
         directory: The log; nothing else may lie in it.
         trust: The reviewed root.
-        role: The role of the log's key in *trust*; ``audit`` for a log that was pruned.
+        role: The role of the log's key in *trust*.
         remembered: Signed checkpoints of this log that were kept *outside* of
             the directory and of whatever it was shipped with.
         anchors: Signed checkpoints of it whose receipts were verified: by a
@@ -251,6 +252,8 @@ def verify_audit(
         profile: Name of the profile that calls have to meet.
         details: The directory of captured values, to be checked as well.
         now: The auditor's clock; see `survey_records`.
+        epochs: The boundary notes of a log with epoch keys, or the file that
+            has them; see `verify_log`.
 
     Raises:
         ValueError: As `survey_records`; or *details* at the level ``sequence``.
@@ -271,12 +274,18 @@ def verify_audit(
     minimum = 0
     if pruned:
         held = verify_pruned_log(
-            path, trust=trust, remembered=(*remembered, *anchors), visit=reading.feed
+            path,
+            trust=trust,
+            remembered=remembered,
+            visit=reading.feed,
+            **_known(
+                verify_pruned_log, role=role, anchors=anchors, epochs=epochs, epoch_of=epoch_of
+            ),
         )
         head: VerifiedCheckpoint | VerifiedLog = held.head
         minimum = held.minimum
     else:
-        head = log = _verify_whole(path, trust, role, remembered, anchors, reading)
+        head = log = _verify_whole(path, trust, role, remembered, anchors, epochs, reading)
     report = report_of(reading.survey, None if log is None else log.entries, now)
     beside = None
     if details is not None:
@@ -300,6 +309,22 @@ def verify_audit(
         window=reading.window(head.size, "checked" if remembered else "not checkable"),
         profile=profile,
     )
+
+
+def _known(function: Callable[..., object], **options: object) -> dict[str, Any]:
+    """Return those of *options* that a function has."""
+    return {k: v for k, v in options.items() if k in inspect.signature(function).parameters}
+
+
+def epoch_of(leaf: bytes) -> object | None:
+    """Return what a leaf says of the log's next key; None for any that is no ``epoch``."""
+    if b'"type":"epoch"' not in leaf:
+        return None
+    try:
+        record = Record.decode(leaf)
+    except FormatError:
+        return None  # The survey says so.
+    return record.body["epoch"] if record.type == "epoch" else None
 
 
 def _size(note: str) -> int:
@@ -361,13 +386,19 @@ def _verify_whole(
     role: str,
     remembered: Sequence[str],
     anchors: Sequence[str],
+    epochs: str | os.PathLike[str] | Sequence[str] | None,
     reading: _Reading,
 ) -> VerifiedLog:
-    options: dict[str, Any] = {}
-    if "visit" in inspect.signature(verify_log).parameters:
-        options["visit"] = reading.feed
+    options = _known(verify_log, visit=reading.feed)
     log = verify_log(
-        path, trust=trust, role=role, remembered=remembered, anchors=anchors, **options
+        path,
+        trust=trust,
+        role=role,
+        remembered=remembered,
+        anchors=anchors,
+        epochs=epochs,
+        epoch_of=epoch_of,
+        **options,
     )
     for first in () if options else range(0, log.size, FULL):
         reading.feed(first, log.entries[first : first + FULL])
