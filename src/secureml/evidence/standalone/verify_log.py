@@ -402,6 +402,7 @@ class Tree:
             int, tuple[int, int]
         ] = {}  # level → tile and hash of the first difference
         self.tiles = 0
+        self.absent: list[int] = []  # bundles that were pruned, if an entry says so
 
     def _stored(self, kind: str, number: int) -> bytes:
         width = width_of(self.head.size, int(kind), number)
@@ -434,7 +435,13 @@ class Tree:
         """Return the entries of a bundle; hash them into the lowest edge, compare its tile."""
         width = width_of(self.head.size, 0, number)
         name = place("entries", number, width)
-        data = self.log.read(name, width * (MAX_ENTRY + 2))
+        try:
+            data = self.log.read(name, width * (MAX_ENTRY + 2))
+        except Moving:
+            hashes = self._stored("0", number)
+            self.edges[0] = [hashes[at : at + 32] for at in range(0, len(hashes), 32)]
+            self.absent.append(number)
+            return []
         entries: list[bytes] = []
         ends, at = [0], 0
         while len(entries) < width and at + 1 < len(data):
@@ -473,9 +480,10 @@ class Tree:
         for number in range((self.head.size + WIDTH - 1) // WIDTH):
             first = number * WIDTH
             entries = self.bundle(number)
-            visit(first, entries)
+            if entries:
+                visit(first, entries)
             for cut in cuts:
-                if first < cut <= first + len(entries):
+                if first < cut <= first + len(self.edges[0]):
                     roots[cut] = root_of([self.edges[0][: cut - first], *self.edges[1:]])
             self._carry(number, check=True)
         for level in range(1, len(self.edges)):
@@ -674,27 +682,36 @@ def read_body(data: bytes) -> dict[str, Any]:
 class Writer:
     """What is known of one writer so far."""
 
-    __slots__ = ("beat", "count", "ended", "intents", "kind", "name", "next", "place", "time")
-
     def __init__(self, name: str) -> None:
-        self.name, self.next, self.count, self.place = name, 0, 0, 0
-        self.kind, self.time, self.ended, self.beat = "", "", False, 0
+        self.name, self.short = name, f"writer {name[:8]}"
+        self.next = self.count = self.skew = self.beat = self.hole = 0
+        self.last = -1  # its last record
+        self.time = ""
+        self.ended = self.finished = False
         self.intents: dict[str, int] = {}
 
 
 class Records:
-    """Whether the records are complete, by what they say: docs/spec/audit-record.md, "Types"."""
+    """
+    Whether the records are complete, by what they say: docs/spec/audit-record.md, "Types".
+
+    What makes a log unfit as evidence is found; what it accounts for itself is a warning.
+    """
 
     def __init__(self, profiles: Sequence[str], covered: int, *, audit: bool, quick: bool) -> None:
         self.profiles, self.audit, self.quick = profiles, audit or bool(profiles), quick
         self.covered = covered  # so many entries are under a remembered checkpoint
         self.since = self.latest = ""  # the time of the last of them; the latest of all
+        self.seen = self.holes = 0  # entries; pruned stretches
+        self.prune: dict[str, Any] = {"minimum": 0}
         self.writers: dict[bytes, Writer] = {}
-        self.taken: set[str] = set()  # writers whose remains a recovery record took over
+        self.joined: dict[str, tuple[int, int]] = {}  # where writers go on behind what was pruned
+        self.recovered: dict[str, tuple[int, dict[str, Any]]] = {}
         self.ids = [array("q") for _ in range(256)]  # keyed hashes: eight bytes a record
         self.unreviewed: dict[str, tuple[int, set[str]]] = {}
         self.findings: list[tuple[int, str]] = []
-        self.found = 0
+        self.warnings: list[tuple[int, str]] = []
+        self.found = self.warned = 0
 
     def add(self, index: int, what: str) -> None:
         """Count a finding, and keep the first ones."""
@@ -702,26 +719,38 @@ class Records:
         if len(self.findings) < KEPT:
             self.findings.append((index, what))
 
+    def warn(self, index: int, what: str) -> None:
+        """Count a warning, and keep the first ones."""
+        self.warned += 1
+        if len(self.warnings) < KEPT:
+            self.warnings.append((index, what))
+
     def visit(self, first: int, entries: list[bytes]) -> None:
         """Look at the entries of one bundle, in the order of the log."""
+        self.holes += first != self.seen
         if not self.audit and any(entry.startswith(MAGIC) for entry in entries):
             self.audit = True
-            if first:
+            if self.seen:
                 self.add(0, f"and all before entry {first} are no audit records")
+        self.seen = first + len(entries)
         for index, entry in enumerate(entries, first) if self.audit else ():
             writer = self.writers.get(entry[:50])
-            if writer is None or entry[50:67] != b"%016x\n" % writer.next:
+            turn = writer is not None and entry[50:67] == b"%016x\n" % writer.next
+            if writer is None or not turn or writer.hole != self.holes:
                 writer = self._out_of_turn(index, entry)
                 if writer is None:
                     continue
             else:
                 writer.next += 1
             writer.count += 1
-            if not self.quick:
+            writer.last = index
+            if not self.quick or (self.holes and entry.endswith(b'"type":"prune"}')):
                 try:
-                    self._record(index, int(entry[50:66], 16), writer, read_body(entry[67:]))
+                    body = read_body(entry[67:])
                 except ValueError as error:
                     self.add(index, f"is no audit record: {error}")
+                else:
+                    self._record(index, int(entry[50:66], 16), writer, body)
 
     def _out_of_turn(self, index: int, entry: bytes) -> Writer | None:
         found = PREFIX.match(entry)
@@ -731,64 +760,97 @@ class Records:
         seq, writer = int(found[2], 16), self.writers.get(entry[:50])
         if writer is None:
             writer = self.writers[entry[:50]] = Writer(found[1].decode())
-        was, gone = f"writer {writer.name[:8]} goes from {writer.next - 1} to", seq - writer.next
+        if writer.hole != self.holes and seq > writer.next:
+            self.joined[writer.name] = index, seq
+            writer.count += seq - writer.next
+            writer.next, writer.time = seq, ""
+        writer.hole = self.holes
+        was, gone = f"{writer.short} goes from {writer.next - 1} to", seq - writer.next
         if gone:
             self.add(index, f"{was} {seq}: {f'{gone} missing' if gone > 0 else 'twice, or late'}")
         writer.next = max(writer.next, seq + 1)
         return writer
 
     def _record(self, index: int, seq: int, writer: Writer, body: dict[str, Any]) -> None:
-        kind, name, short = body["type"], body["record"]["id"], f"writer {writer.name[:8]}"
+        kind, name, short = body["type"], body["record"]["id"], writer.short
         said: dict[str, Any] = body.get(kind, {})  # an object, for the types looked at below
+        if kind == "prune" and type(said.get("minimum")) is int and said["minimum"] <= index:
+            self.prune = said
+        if self.quick:
+            return
         if writer.ended:
             self.add(index, f"{short} goes on after its end")
         if (kind == "start") != (seq == 0):
             self.add(index, f"{short} has a {kind} as number {seq}")
         keyed = hash(name)
         self.ids[keyed & 255].append(keyed)
-        writer.kind, writer.time, writer.place = kind, body["time"], index
-        self.latest = max(self.latest, writer.time)
-        self.since = writer.time if index < self.covered else self.since
-        self.taken.discard(writer.name)
+        writer.time = body["time"] if kind == "clock" else max(writer.time, body["time"])
+        writer.finished = kind in {"end", "seal"}
+        self.latest = max(self.latest, body["time"])
+        self.since = body["time"] if index < self.covered else self.since
         if kind == "call":
-            writer.intents.pop(body.get("intent", ""), None)
+            announced = writer.intents.pop(body["intent"], -1) if "intent" in body else index
+            if announced < 0 and not self.holes:
+                self.warn(index, f"names an intent that {short} has not announced, or twice")
         elif kind == "intent":
             writer.intents[name] = index
         elif kind == "start":
             writer.beat = said.get("heartbeat_s", 0)
         elif kind in {"end", "heartbeat"}:
             writer.ended = kind == "end"
-            if said["records"] != writer.count:
+            if said["records"] != writer.count + writer.skew:
                 self.add(index, f"{short} counts {said['records']} records, not {writer.count}")
+            writer.skew = said["records"] - writer.count
         elif kind == "gap":
-            self.add(index, f"{short} refused {said['dropped']} records: {said['reason']}")
+            self.warn(index, f"{short} refused {said['dropped']} records: {said['reason']}")
+        elif kind == "disk-full":
+            self.warn(index, f"{short} had no room for {body['disk_full']['refused']} records")
         elif kind == "recovery":
-            self.taken.add(said["writer"])
-            if said["verdict"] in {"corrupt", "gap"}:
-                self.add(index, f"writer {said['writer'][:8]} left its records {said['verdict']}")
-        for profile in self.profiles:
+            self.recovered[said["writer"]] = index, said
+            if said["verdict"] not in {"clean", "torn"}:
+                tell = self.add if said["verdict"] in {"corrupt", "gap"} else self.warn
+                tell(index, f"writer {said['writer'][:8]} left its records {said['verdict']}")
+        for profile in self.profiles if kind == "call" else ():
             for field in lacks(profile, body):
                 self.add(index, f"lacks {field} ({profile})")
         reviewers = set(body.get("oversight", {}).get("reviewers", ()))
         if kind == "human-review" and body.get("review") in self.unreviewed:
             self.unreviewed[body["review"]][1].update(reviewers)
-        elif kind == "call" and body["outcome"] == "ok" and EU in self.profiles:
+        elif kind == "call" and EU in self.profiles:
             self.unreviewed[name] = index, reviewers
 
     def finish(self, again: Callable[[], Iterator[tuple[int, list[bytes]]]]) -> None:
         """Judge what only the end of the log can tell; *again* reads the entries once more."""
+        latest = max((writer.time for writer in self.writers.values()), default="")
         for writer in self.writers.values():
-            short = f"writer {writer.name[:8]}"
-            if writer.kind in {"end", "seal"}:
-                for index in writer.intents.values():
-                    self.add(index, f"{short} announced a call, and never said how it ended")
-            elif writer.beat and writer.name not in self.taken:
-                silent = seconds(writer.time, self.latest)
-                if silent > 2 * writer.beat:
-                    self.add(writer.place, f"{short} fell silent for {silent} s, without an end")
+            index, took = self.recovered.pop(writer.name, (0, {}))
+            tell = self.add if writer.finished else self.warn
+            if not writer.finished and took:
+                self.warn(writer.last, f"{writer.short} died after this; entry {index} took over")
+                if took["verdict"] in {"clean", "torn"} and took["records"] > writer.count:
+                    self.add(index, f"took over {took['records']} records, not {writer.count}")
+            elif not writer.finished:
+                silent = seconds(writer.time, latest) if writer.beat else 0
+                if silent <= 2 * writer.beat:
+                    continue  # at work, for all that anybody knows
+                self.add(writer.last, f"{writer.short} fell silent for {silent} s, without an end")
+            for index in writer.intents.values():
+                tell(index, f"{writer.short} announced a call, and never said how it ended")
+        for index, took in self.recovered.values():
+            if took["records"] and took["verdict"] in {"clean", "torn"} and not self.holes:
+                self.add(index, f"took over {took['records']} records, and there are none")
+        for name, (index, seq) in self.joined.items():
+            said = self.prune.get("writers", {}).get(name, 0)
+            if index >= self.prune["minimum"] > 0 and said != seq:
+                self.add(index, f"writer {name[:8]} goes on at {seq}, the pruning says {said}")
         for index, reviewers in self.unreviewed.values():
             if len(reviewers) < 2:
                 self.add(index, f"lacks two reviewers ({EU})")
+        self._twice(again)
+        self.findings.sort()
+        self.warnings.sort()
+
+    def _twice(self, again: Callable[[], Iterator[tuple[int, list[bytes]]]]) -> None:
         twice: set[int] = set()
         for some in self.ids:
             ordered = sorted(some)
@@ -802,21 +864,22 @@ class Records:
                     continue
                 if hash(name) in twice and first.setdefault(name, index) != index:
                     self.add(index, f"has the id of entry {first[name]}")
-        self.findings.sort()
 
 
 EU, PCI = "eu-ai-act-12-3", "pci-10.2.2"
 
 
 def lacks(profile: str, body: dict[str, Any]) -> list[str]:
-    """Return what a profile asks of a record and is not there: presence, not truth."""
-    if profile == EU and body["type"] == "call":  # Article 12 (3) (a) to (c); (d) at the end
-        need = {"period": 2, "refdb": 1, "in": 1}
-    elif profile == PCI and body["type"] in {"access", "call"}:
-        need = {"actor": 1, "outcome": 1, "source": 1, "target": 1}
-    else:
-        need = {}
-    return [name for name, count in need.items() if len(body.get(name, ())) < count]
+    """Return what a profile asks of a call and is not there: presence, not truth."""
+    if profile == EU:  # Article 12 (3) (a) to (c); (d), who looked at it, may come later
+        need = {"period": ("start", "end"), "refdb": ("name",), "in": ()}
+        some = {}
+    else:  # PCI DSS 10.2.2; what, when and whether it worked are in every call
+        need = {"actor": ("id",)}
+        some = {"source": ("address", "host"), "target": ("id", "name")}
+    return [n for n in need if not body.get(n) or not all(body[n].get(k) for k in need[n])] + [
+        n for n in some if not any(body.get(n, {}).get(k) for k in some[n])
+    ]
 
 
 def seconds(start: str, end: str) -> int:
@@ -893,11 +956,17 @@ def verify_log(
             raise Refused(
                 f"it was forked or written anew: its first {one.size} entries are others"
             )
+    for number in tree.absent:
+        below = (number + 1) * WIDTH <= records.prune["minimum"]
+        if not below or number in records.prune.get("kept", ()):
+            name = place("entries", number, width_of(head.size, 0, number))
+            raise Refused(f"{name!a} is missing, and no record says that it was pruned", file=name)
     bundles = range((head.size + WIDTH - 1) // WIDTH)
     records.finish(lambda: ((number * WIDTH, tree.bundle(number)) for number in bundles))
     window = f"entries {covered} to {head.size - 1}" if kept else "whole log"
     if records.since and records.latest:
         window += f", {seconds(records.since, records.latest)} s from {records.since}"
+    gone = f"; {len(tree.absent)} bundles pruned" if tree.absent else ""
     said = (
         "not looked at" if quick else f"{records.found} findings" if records.found else "complete"
     )
@@ -905,9 +974,10 @@ def verify_log(
     return {
         "verdict": "refused" if records.found else "ok",
         **head.report(*kept),
-        "tree": f"rebuilt: {head.size} entries, {len(bundles)} bundles, {tree.tiles} tiles",
+        "tree": f"rebuilt: {head.size} entries, {len(bundles)} bundles, {tree.tiles} tiles{gone}",
         "records": f"{said}; {len(records.writers)} writers" if records.audit else "no audit log",
         "findings": [{"entry": index, "what": what} for index, what in records.findings],
+        "warnings": [{"entry": index, "what": what} for index, what in records.warnings],
         "rollback": "checked" if kept else "not checkable",
         "undetected": "none" if kept and covered == head.size else window,
         "entries_per_cpu_second": int(head.size / spent) if spent else 0,
