@@ -32,6 +32,11 @@ from secureml.errors import GateDeniedError, StoreError
 from secureml.sealing import SubjectKeys
 from secureml.wire.canonical import JSON
 
+try:
+    import fcntl
+except ImportError:  # pragma: no cover  Windows reads logs, it does not write them
+    fcntl = None  # type: ignore[assignment]
+
 __all__ = ["Erasure", "complete_erasures", "erase", "remove_lines"]
 
 _LABEL: Final = 128
@@ -117,7 +122,7 @@ def erase(
         records: Ids of records whose lines are to go as well.
         authority: Who decided, as reason.
         keys: The subject keys.
-        exclusive: Keeps the process that appends to the details away meanwhile.
+        exclusive: Keeps others away while lines are removed; segments are locked anyway.
         scratch: Directory on the details' file system for files that are being written;
             without it they lie among the details for a moment, where a verifier reports them.
 
@@ -223,8 +228,9 @@ def remove_lines(
     Remove the lines of *records* from a segment; return how many.
 
     The segment is written anew and renamed over the old one, which is
-    overwritten then; a crash leaves the old one or the new one.  Nobody may append to the
-    segment meanwhile: whoever holds it open goes on writing to a file without a name.
+    overwritten then; a crash leaves the old one or the new one.  The old one is
+    locked (``flock``) meanwhile: who appends takes the same lock, and opens the file again
+    when it has no name any more.
 
     Args:
         directory: The details.
@@ -236,15 +242,16 @@ def remove_lines(
         StoreError: It could not be done; the segment is as it was.
     """
     gone = set(records)
-    removed = sum(1 for line in read_segment(directory, segment) if line_id(line) in gone)
-    if not removed:
+    if not any(line_id(line) in gone for line in read_segment(directory, segment)):
         return 0
     path = directory / f"{segment}.jsonl"
     beside = (scratch or directory) / f".{segment}.{secrets.token_hex(8)}.tmp"
-    kept = (line for line in read_segment(directory, segment) if line_id(line) not in gone)
     try:
-        old = os.open(path, os.O_WRONLY | FLAGS)
+        old = _locked(path)
         try:
+            lines = list(map(line_id, read_segment(directory, segment)))
+            removed = sum(name in gone for name in lines)
+            kept = (line for line in read_segment(directory, segment) if line_id(line) not in gone)
             if _write(beside, kept):
                 beside.replace(path)
             else:
@@ -263,6 +270,17 @@ def remove_lines(
             retryable=True,
         ) from error
     return removed
+
+
+def _locked(path: Path) -> int:
+    """Open a segment and lock it; again, when another one took its name in between."""
+    while True:
+        fd = os.open(path, os.O_WRONLY | FLAGS)
+        if fcntl is not None:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.fstat(fd).st_nlink:
+            return fd
+        os.close(fd)
 
 
 def _write(path: Path, lines: Iterable[bytes]) -> int:

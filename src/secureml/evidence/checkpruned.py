@@ -35,7 +35,7 @@ from secureml.evidence.checklog import (
 )
 from secureml.evidence.epochs import EpochLeaf
 from secureml.evidence.notes import VerifiedCheckpoint, verify_checkpoint
-from secureml.evidence.pruning import Prune, check_absent, rebuild_pruned
+from secureml.evidence.pruning import Prune, Pruning, rebuild_pruned
 from secureml.evidence.trust import Trust
 
 __all__ = ["PrunedLog", "verify_pruned"]
@@ -101,17 +101,14 @@ def verify_pruned(
     snapshot, absent = _settle(path, keys)
     head = snapshot.head
     kept: dict[tuple[int, int], bytes] = {}
-    last: list[Prune] = []
+    pruning = Pruning(read)
 
     def keep(tile: Tile) -> None:
         kept[tile[0], tile[1]] = tile[2]
 
     def look(first: int, entries: list[bytes]) -> None:
         keys.visit(first, entries)
-        for index, entry in enumerate(entries, first):
-            found = read(entry)
-            if found is not None and found.minimum <= index:
-                last[:] = [found]
+        pruning.visit(first, entries)
         if visit is not None:
             visit(first, entries)
 
@@ -139,8 +136,7 @@ def verify_pruned(
         _refuse_others(known, head)
     for one in known:
         _refuse_fork(one, rebuilt)
-    prune = last[0] if last else None
-    check_absent(path, absent, prune)
+    pruning.check(path, absent)
     entries = VerifiedEntries(TOKEN, snapshot=snapshot, tiles=kept)
     for name, tile in snapshot.stale.items():
         if tile.kind == "entries" and tile.number in absent:
@@ -148,7 +144,7 @@ def verify_pruned(
         _check_stale(snapshot, name, tile, entries, kept)
     return PrunedLog(
         head=head,
-        minimum=0 if prune is None else prune.minimum,
+        minimum=0 if pruning.last is None else pruning.last.minimum,
         absent=len(absent),
         rollback="checked" if remembered else "not checkable",
     )

@@ -34,8 +34,8 @@ from secureml.wire import tiles
 
 __all__ = [
     "Prune",
+    "Pruning",
     "absent_bundles",
-    "check_absent",
     "first_entry",
     "rebuild_pruned",
     "remove_bundles",
@@ -56,6 +56,45 @@ class Prune:
     kept: frozenset[int] = frozenset()
 
 
+class Pruning:
+    """
+    What the entries of a log say about removed ones, noted as they go by.
+
+    Args:
+        read: Returns what an entry says; None for most entries.
+
+    Attributes:
+        last: The last that was said; None when the log was never pruned.
+    """
+
+    __slots__ = ("_read", "last")
+
+    def __init__(self, read: Callable[[bytes], Prune | None]) -> None:
+        self._read = read
+        self.last: Prune | None = None
+
+    def visit(self, first: int, entries: Sequence[bytes]) -> None:
+        """Take note of *entries*, the first of which is number *first*."""
+        for index, entry in enumerate(entries, first):
+            found = self._read(entry)
+            if found is not None and found.minimum <= index:
+                self.last = found
+
+    def check(self, directory: Path, absent: Collection[int]) -> None:
+        """
+        Check that every bundle in *absent* is one that was said to be gone.
+
+        Raises:
+            UnexpectedFileError: One is not.
+        """
+        for index in sorted(absent):
+            last = self.last
+            if last is None or (index + 1) * FULL > last.minimum or index in last.kept:
+                raise missing(
+                    directory, FileNotFoundError(2, "", str(directory / tiles.entries_path(index)))
+                )
+
+
 def absent_bundles(directory: Path, size: int) -> frozenset[int]:
     """Return the numbers of the full bundles of a log of *size* entries that are not there."""
     return frozenset(
@@ -69,20 +108,6 @@ def first_entry(directory: Path, size: int) -> int:
     """Return the index from which on every entry of a log of *size* is there."""
     gone = absent_bundles(directory, size)
     return (max(gone) + 1) * FULL if gone else 0
-
-
-def check_absent(directory: Path, absent: Collection[int], prune: Prune | None) -> None:
-    """
-    Check that every missing bundle is one that *prune*, the last of the log, removed.
-
-    Raises:
-        UnexpectedFileError: One is not.
-    """
-    for index in sorted(absent):
-        if prune is None or (index + 1) * FULL > prune.minimum or index in prune.kept:
-            raise missing(
-                directory, FileNotFoundError(2, "", str(directory / tiles.entries_path(index)))
-            )
 
 
 def rebuild_pruned(
@@ -104,7 +129,7 @@ def rebuild_pruned(
         root: Root hash that the checkpoint states.
         bundle: Returns the entries of the bundle at an index and width.
         tile: Returns the hashes of the tile at a level, index and width.
-        absent: Numbers of the full bundles that are gone; see `check_absent`.
+        absent: Numbers of the full bundles that are gone; see `Pruning.check`.
         cuts: Sizes of prefixes whose roots are wanted.
         visit: Is shown the index of the first entry of each bundle that is there,
             and its entries.

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from secureml import audit
+from secureml.audit.details import Detail
 from secureml.audit.erasing import complete_erasures, erase, remove_lines
 from secureml.audit.retention import place_hold, release_hold
 from secureml.errors import GateDeniedError, StoreError
@@ -300,6 +301,34 @@ def test_a_removed_line_is_overwritten(rig: Any) -> None:
         assert held.read().strip(b"\0") == b""
 
 
+def test_a_line_that_is_appended_meanwhile_stays(rig: Any) -> None:
+    """Who appends under the same lock, and looks whether the file has its name, loses nothing."""
+    segment, ids = "x-0", [f"019d1c3a-7b1e-7c44-9a53-{n:012x}" for n in range(400)]
+    path = rig.details / f"{segment}.jsonl"
+    code = f"""
+import fcntl, os, sys
+from secureml.audit.details import Detail
+for n in range(400):
+    while True:
+        fd = os.open({str(path)!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.fstat(fd).st_nlink:
+            break
+        os.close(fd)
+    os.write(fd, Detail(f"019d1c3a-7b1e-7c44-9a53-{{n:012x}}", {{}}).encode())
+    os.close(fd)
+"""
+    with subprocess.Popen([sys.executable, "-c", code]) as child:
+        removed = 0
+        while child.poll() is None:
+            removed += remove_lines(rig.details, segment, ids[::2])
+
+    removed += remove_lines(rig.details, segment, ids[::2])
+    assert removed == 200
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert [Detail.decode(line).id for line in lines] == ids[1::2]
+
+
 def test_a_segment_that_cannot_be_written(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """An erasure that could not be done to the end says so, and is done by the next call."""
     before = {path: path.read_bytes() for path in rig.details.iterdir()}
@@ -318,6 +347,24 @@ def test_a_segment_that_cannot_be_written(rig: Any, monkeypatch: pytest.MonkeyPa
     assert rig.report(keys=rig.keys).findings == ()
 
 
+def test_an_open_audit_log_is_erased_from(bench: Any, audited: Any) -> None:
+    """A process that audits its functions erases what they captured, and goes on."""
+
+    @audited(capture=["text", "return"], user="user")
+    def answer(text: str, user: str) -> str:
+        return f"{user}: {text}"
+
+    for user in ("alice", "bob", "alice"):
+        answer("question", user)
+
+    done = erase(bench.log, "alice", reason="request")
+    answer("another", "alice")
+
+    assert (len(done.records), done.lines) == (2, 2)
+    report = audit.check_details(audit.check_records(bench.leaves()), bench.details)
+    assert (report.values, report.erased) == (4, 4)
+
+
 CRASH = """
 import sys, json
 from importlib.util import module_from_spec, spec_from_file_location
@@ -326,6 +373,7 @@ rig_file, place, what = sys.argv[1:]
 spec = spec_from_file_location("sealed_rig", rig_file)
 rigs = module_from_spec(spec)
 spec.loader.exec_module(rigs)
+from secureml.audit.details import Detail
 from secureml.audit.erasing import complete_erasures, erase
 
 rig = rigs.Rig(Path(place) / "evidence")
