@@ -12,12 +12,15 @@ import time
 from collections.abc import Mapping
 
 from secureml.audit._call import Call
+from secureml.audit._members import gates_member
 from secureml.audit._outcomes import error_member, outcome_of
-from secureml.audit._plan import Plan
+from secureml.audit._plan import Capture, Plan
 from secureml.audit._stamp import NOISE, stamp
 from secureml.audit._submit import in_thread, submit_async
 from secureml.audit._vault import Vault
 from secureml.audit.details import Detail
+from secureml.audit.paths import MissingArgumentError
+from secureml.audit.value import encode
 
 __all__ = ["begin", "begin_async"]
 
@@ -36,7 +39,7 @@ def begin(plan: Plan, args: tuple[object, ...], kwargs: Mapping[str, object]) ->
     """
     call = Call(plan)
     if plan.reads or call.ambient is not None:
-        call.read(args, kwargs)
+        _read(call, args, kwargs)
     if plan.announce:
         _announce(call)
     call.started = _monotonic_ns()
@@ -54,11 +57,11 @@ async def begin_async(plan: Plan, args: tuple[object, ...], kwargs: Mapping[str,
     if plan.reads or call.ambient is not None:
         try:
             if plan.subject is not None:  # The key of somebody new is written to a file.
-                await in_thread(lambda: call.read(args, kwargs))
+                await in_thread(lambda: _read(call, args, kwargs))
             else:
-                if call.names and not plan.log.pseudonyms.ready:
+                if _names(call) and not plan.log.pseudonyms.ready:
                     await in_thread(plan.load_names)
-                call.read(args, kwargs)
+                _read(call, args, kwargs)
         except asyncio.CancelledError as error:
             _not_run(call, error)
             raise
@@ -66,6 +69,89 @@ async def begin_async(plan: Plan, args: tuple[object, ...], kwargs: Mapping[str,
         await _announce_async(call)
     call.started = _monotonic_ns()
     return call
+
+
+def _names(call: Call) -> bool:
+    """Return whether a pseudonym is to be made."""
+    around = call.ambient
+    return call.plan.user is not None or (around is not None and around.user is not None)
+
+
+def _read(call: Call, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
+    """
+    Read what the record says of the call before it runs.
+
+    Raises:
+        TypeError, ValueError: A captured value has no encoding, a user no name, or what a
+            profile demands is missing.
+    """
+    plan = call.plan
+    try:
+        if plan.special or call.ambient is not None:
+            _read_fields(call, plan, args, kwargs)
+        if plan.inputs:
+            _read_inputs(call, plan, args, kwargs)
+        if plan.profiles:
+            plan.demand(call.actor, call.inputs, call.groups)
+    except MissingArgumentError:
+        # The function will say so itself.
+        call.unbound = True
+    except Exception as error:
+        if not plan.lenient:
+            raise
+        # Nothing more is captured: whose key it would need, for one, is not known.
+        call.broken(error)
+        call.unbound = True
+
+
+def _read_fields(
+    call: Call, plan: Plan, args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> None:
+    around = call.ambient
+    if plan.provider is not None:
+        call.model = plan.spell_model(plan.provider())
+        call.gates = call.model[1]
+    if plan.gates_of is not None:
+        call.gates = gates_member(plan.gates_of(args, kwargs))
+    if plan.user is not None:
+        user = plan.user(args, kwargs)
+    else:
+        user = None if around is None else around.user
+    if user is not None:
+        pseudonym = plan.log.pseudonyms.of(user, path=plan.user_path)
+        call.actor = f',"actor":{{"id":"{pseudonym}","type":"user"}}'
+    if plan.subject is not None:
+        call.subject = _of_subject(plan, plan.subject(args, kwargs))
+    if around is not None or plan.dynamic:
+        call.groups = plan.groups_of(around, args, kwargs)
+
+
+def _read_inputs(
+    call: Call, plan: Plan, args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> None:
+    vault = Vault(call.id, call.subject, plan)
+    noise = call.noise
+    pieces: list[str] = []
+    found: list[tuple[Capture, bytes]] = []
+    for capture, read in plan.inputs:
+        value = read(args, kwargs)
+        if plan.redactor is None:
+            encoded = encode(value, path=capture.path)
+        else:
+            encoded = call.encoded(capture, value)
+        pieces.append(vault.put(capture, noise[capture.salt : capture.salt + 32], encoded))
+        if plan.announce:
+            found.append((capture, encoded))
+    # Not before all of them could be read: half of the values is none.
+    call.vault, call.found = vault, found
+    call.inputs = f',"in":{{{",".join(pieces)}}}'
+
+
+def _of_subject(plan: Plan, subject: object) -> str:
+    if subject is None:
+        msg = f"the subject of {plan.name} is None: its values would not be encrypted"
+        raise ValueError(msg)
+    return plan.log.pseudonyms.of(subject, path="subject")
 
 
 def _announce(call: Call) -> None:

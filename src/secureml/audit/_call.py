@@ -10,13 +10,11 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from secureml.audit._chunks import Chunks
-from secureml.audit._members import gates_member
 from secureml.audit._outcomes import UNHEARD, error_member, outcome_of
 from secureml.audit._plan import Capture, Plan
 from secureml.audit._stamp import stamp
@@ -25,13 +23,16 @@ from secureml.audit._vault import Vault
 from secureml.audit.collect import CallRecord, collectors, running
 from secureml.audit.context import Ambient, ambient, span
 from secureml.audit.oversight import Oversight
-from secureml.audit.paths import MissingArgumentError, follow
+from secureml.audit.paths import follow
 from secureml.audit.record import MAX_LEAF, PREFIX_SIZE
 from secureml.audit.sink import Appended
 from secureml.audit.value import encode, tlv
 from secureml.clock import format_time, parse_time
 from secureml.wire import canonical
 from secureml.wire.canonical import JSON
+
+if TYPE_CHECKING:
+    from secureml.audit.redaction import Redaction
 
 __all__ = ["Call"]
 
@@ -70,7 +71,7 @@ class Call:
     redactions: dict[tuple[str, str], int] | None = None
     started = 0
     subject = ""
-    too_large = False
+    unfit: Exception | None = None
     trace = ""
     unbound = False
     vault: Vault | None = None
@@ -92,101 +93,21 @@ class Call:
         self.model = plan.model
         self.gates = plan.model[1]
 
-    # -- before the function runs -------------------------------------------------------
+    # -- captured values ------------------------------------------------------------------
 
-    @property
-    def names(self) -> bool:
-        """Whether a pseudonym is to be made."""
-        around = self.ambient
-        return self.plan.user is not None or (around is not None and around.user is not None)
-
-    def read(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
-        """
-        Read what the record says of the call before it runs.
-
-        Raises:
-            TypeError, ValueError: A captured value has no encoding, a user no name, or what a
-                profile demands is missing.
-        """
-        plan = self.plan
-        try:
-            if plan.special or self.ambient is not None:
-                self._read_fields(plan, args, kwargs)
-            if plan.inputs:
-                self._read_inputs(plan, args, kwargs)
-            if plan.profiles:
-                plan.demand(self.actor, self.inputs, self.groups)
-        except MissingArgumentError:
-            # The function will say so itself.
-            self.unbound = True
-        except Exception as error:
-            if not plan.lenient:
-                raise
-            self._broken(error)
-
-    def _broken(self, error: Exception) -> None:
-        """Note that something could not be captured, for a call that goes on all the same."""
-        self.error = error_member(type(error), "capture")
-        self.inputs = ""
-        self.vault = self.redactions = None
-
-    def _read_fields(
-        self, plan: Plan, args: tuple[object, ...], kwargs: Mapping[str, object]
-    ) -> None:
-        around = self.ambient
-        if plan.provider is not None:
-            self.model = plan.spell_model(plan.provider())
-            self.gates = self.model[1]
-        if plan.gates_of is not None:
-            self.gates = gates_member(plan.gates_of(args, kwargs))
-        if plan.user is not None:
-            user = plan.user(args, kwargs)
-        else:
-            user = None if around is None else around.user
-        if user is not None:
-            pseudonym = plan.log.pseudonyms.of(user, path=plan.user_path)
-            self.actor = f',"actor":{{"id":"{pseudonym}","type":"user"}}'
-        if plan.subject is not None:
-            self.subject = self._of_subject(plan.subject(args, kwargs))
-        if around is not None or plan.dynamic:
-            self.groups = plan.groups_of(around, args, kwargs)
-
-    def _read_inputs(
-        self, plan: Plan, args: tuple[object, ...], kwargs: Mapping[str, object]
-    ) -> None:
-        vault = Vault(self.id, self.subject, plan)
-        noise = self.noise
-        pieces: list[str] = []
-        found: list[tuple[Capture, bytes]] = []
-        for capture, read in plan.inputs:
-            value = read(args, kwargs)
-            if plan.redactor is None:
-                encoded = encode(value, path=capture.path)
-            else:
-                encoded = self._encode(capture, value)
-            pieces.append(vault.put(capture, noise[capture.salt : capture.salt + 32], encoded))
-            if plan.announce:
-                found.append((capture, encoded))
-        # Not before all of them could be read: half of the values is none.
-        self.vault, self.found = vault, found
-        self.inputs = f',"in":{{{",".join(pieces)}}}'
-
-    def _of_subject(self, subject: object) -> str:
-        if subject is None:
-            msg = f"the subject of {self.plan.name} is None: its values would not be encrypted"
-            raise ValueError(msg)
-        return self.plan.log.pseudonyms.of(subject, path="subject")
-
-    def _encode(self, capture: Capture, value: object) -> bytes:
+    def encoded(self, capture: Capture, value: object) -> bytes:
         redactor = self.plan.redactor
         if redactor is not None:
             value, taken = redactor.apply(capture.path, value)
-            if taken:
-                known = self.redactions = self.redactions or {}
-                for one in taken:
-                    key = (one.path, one.rule)
-                    known[key] = known.get(key, 0) + (one.count or 1)
+            self._note(taken)
         return encode(value, path=capture.path)
+
+    def _note(self, taken: Iterable["Redaction"]) -> None:
+        """Remember what was taken out, for the record."""
+        for one in taken:
+            known = self.redactions = self.redactions or {}
+            key = (one.path, one.rule)
+            known[key] = known.get(key, 0) + one.count
 
     def _commit(self, found: Iterable[tuple[Capture, bytes]]) -> str:
         """Keep values for the details; return their members of the leaf."""
@@ -225,8 +146,13 @@ class Call:
         if plan.chunks is not None and chunks.capturing:
             capture = plan.chunks
             try:
-                encoded = self._encode(capture, follow(chunk, capture.steps, capture.path))
-                chunks.add(encoded, self.noise[capture.salt : capture.salt + 32], plan.max_capture)
+                value = follow(chunk, capture.steps, capture.path)
+                if plan.redactor is None:
+                    salt = self.noise[capture.salt : capture.salt + 32]
+                    chunks.add(encode(value, path=capture.path), salt, plan.max_capture)
+                else:
+                    taken = chunks.redact(plan.redactor, capture.path, value, plan.max_capture)
+                    self._note(taken)
             except Exception as error:
                 if not plan.lenient:
                     raise
@@ -234,11 +160,18 @@ class Call:
                 chunks.capturing = False
         chunks.count += 1
 
+    def _listed(self, plan: Plan, capture: Capture) -> bytes:
+        """Return the kept chunks of a stream that ended, as one audit value."""
+        if plan.redactor is not None:
+            salt = self.noise[capture.salt : capture.salt + 32]
+            self._note(self.stream.settle(plan.redactor, capture.path, salt))
+        return tlv(b"L", b"".join(self.stream.kept))
+
     @property
     def stream(self) -> Chunks:
         """What is known of the chunks of this call, which is a stream."""
         if self.chunks is None:
-            self.chunks = Chunks(capturing=self.plan.chunks is not None)
+            self.chunks = Chunks(capturing=self.plan.chunks is not None and not self.unbound)
         return self.chunks
 
     # -- how it ended -----------------------------------------------------------------------
@@ -271,7 +204,7 @@ class Call:
         broken = self._returned(result, outcome, stream=stream)
         try:
             if outcome == "ok":
-                await self.keep_async()
+                await self.keep_async(self.plan.ack)
             else:
                 self.keep("queued")
         except Exception as refused:
@@ -289,19 +222,17 @@ class Call:
             try:
                 outputs = self._outputs(plan, result)
             except Exception as found:  # noqa: BLE001  it is recorded, then raised
-                error = error_member(type(found), "capture")
+                error = error or error_member(type(found), "capture")
                 if not plan.lenient:
                     outcome, broken = "error", found
             self.finish(outcome, outputs, error, stream)
-        if self.too_large and broken is None and not plan.lenient:
-            broken = ValueError(_TOO_LARGE)
-        return broken
+        return broken or (None if plan.lenient else self.unfit)
 
     def _outputs(self, plan: Plan, result: object) -> str:
         if self.unbound:
             raise ValueError(_UNREAD)
         found = [
-            (capture, self._encode(capture, follow(result, capture.steps, capture.path)))
+            (capture, self.encoded(capture, follow(result, capture.steps, capture.path)))
             for capture in plan.outputs
         ]
         return self._commit(found)
@@ -335,13 +266,19 @@ class Call:
             if outcome == "abandoned":
                 self.keep("queued")
             elif outcome == "cancelled":
-                with suppress(asyncio.CancelledError):
-                    await self.plan.warm_async()
-                self.keep("queued")
+                await self._keep_cancelled()
             else:
-                await self.keep_async()
+                await self.keep_async(self.plan.ack)
         except Exception as refused:
             raise refused from error
+
+    async def _keep_cancelled(self) -> None:
+        try:
+            await self.keep_async("queued")
+        except asyncio.CancelledError:
+            if self.body:  # Cancelled again, while it waited for room.
+                self.keep("queued")
+            raise
 
     def _failed(self, error: BaseException, stage: str, *, stream: bool) -> str:
         outcome = outcome_of(error)
@@ -375,8 +312,12 @@ class Call:
         started = self.started
         latency = self.latency = (_monotonic_ns() - started) // 1000
         self.outcome = outcome
-        if stream and plan.chunks is not None and self.stream.capturing and not self.unbound:
-            listed = self._commit(((plan.chunks, tlv(b"L", b"".join(self.stream.kept))),))
+        if stream and plan.chunks is not None and self.stream.capturing:
+            try:
+                listed = self._commit(((plan.chunks, self._listed(plan, plan.chunks)),))
+            except Exception as found:  # noqa: BLE001  it is recorded, then raised
+                self._strip(found, outcome, stream=stream)
+                return
             outputs = f"{outputs},{listed}" if outputs else listed
         if outputs:
             outputs = f',"out":{{{outputs}}}'
@@ -397,14 +338,24 @@ class Call:
             f"{self.stream.member(complete=outcome == 'ok') if stream else ''}{target}"
             f',"time":"{self.time}"{self.trace or trace},"type":"call"}}'
         ).encode()
-        if len(head) + len(tail) > _MAX_BODY and not self.too_large:
-            # There is a record all the same: of how it ended, and that it could not say more.
-            self.too_large = True
-            self._broken(ValueError())
-            self.stream.capturing = False
-            self.finish("error" if outcome == "ok" else outcome, "", self.error, stream)
+        if len(head) + len(tail) > _MAX_BODY and self.unfit is None:
+            self._strip(ValueError(_TOO_LARGE), outcome, stream=stream)
             return
         self.body, self.at = head + tail, len(head)
+
+    def broken(self, error: Exception) -> None:
+        """Note that something could not be captured, of a call that is recorded all the same."""
+        self.error = error_member(type(error), "capture")
+        self.inputs = ""
+        self.vault = self.redactions = None
+
+    def _strip(self, error: Exception, outcome: str, *, stream: bool) -> None:
+        """Record how it ended, and that *error* kept the record from saying more."""
+        self.unfit = error
+        self.broken(error)
+        self.stream.capturing = False
+        ended = "error" if outcome == "ok" and not self.plan.lenient else outcome
+        self.finish(ended, "", self.error, stream)
 
     def redacted(self) -> str:
         found: list[JSON] = [
@@ -440,7 +391,7 @@ class Call:
             self._refused(error)
         self._kept(ticket)
 
-    async def keep_async(self) -> None:
+    async def keep_async(self, ack: str) -> None:
         """
         Hand the record to the log, and wait, without blocking the event loop.
 
@@ -448,12 +399,6 @@ class Call:
             ValueError, StoreError: As `keep`.
         """
         plan = self.plan
-        ack = plan.ack
-        if plan.warm != os.getpid():
-            await plan.warm_async()
-        if ack == "queued" and plan.on_failure != "block":
-            self.keep(ack)
-            return
         detail = None if self.vault is None else self.vault.detail()
         ticket: Appended | None = None
         try:

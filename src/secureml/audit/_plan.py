@@ -5,17 +5,15 @@ Everything that is the same for each call is spelled here once, as JSON.
 """
 
 import inspect
-import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import import_module
 from typing import Any, Final, cast
 
 from secureml.audit import _models
 from secureml.audit._members import gates_member, grouped, member
-from secureml.audit._submit import Ledger, in_thread
+from secureml.audit._submit import Ledger
 from secureml.audit.context import Ambient
 from secureml.audit.options import Constant, Field, provider_of
 from secureml.audit.paths import check_path, input_source
@@ -105,7 +103,7 @@ class Plan:
         "gates_of", "groups", "head", "hold", "inputs", "kind", "ledger", "lenient", "log", "lost",
         "max_capture", "members", "middle", "model", "name", "noise", "on_failure", "outputs",
         "profiles", "provider", "reads", "ready", "redactor", "special", "start", "streams",
-        "subject", "user", "user_path", "warm",
+        "subject", "user", "user_path",
     )
     # fmt: on
 
@@ -124,7 +122,6 @@ class Plan:
         self.lost = self.ledger.lost
         self.ready: Callable[[], object] | None = getattr(log, "ready", None)
         self.streams = kind in {"generator", "async-generator"}
-        self.warm = 0
         self.head = b'{"action":%s' % canonical.encode(settings.action)
         self.middle = b',"call":%s' % canonical.encode({"kind": kind, "name": name})
         self.start = self.head + self.middle
@@ -198,8 +195,11 @@ class Plan:
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self.redactor: Any = None
         if settings.redact is not None:
-            redaction: Any = import_module("secureml.audit.redaction")
-            self.redactor = redaction.Redactor.of(settings.redact).for_paths(settings.capture)
+            from secureml.audit.redaction import Redactor
+
+            redactor = Redactor.of(settings.redact)
+            redactor.for_paths(settings.capture)
+            self.redactor = redactor or None
 
     def _read_members(self, settings: Settings, signature: "_Signature") -> None:
         self.members: dict[str, str] = {}
@@ -320,14 +320,6 @@ class Plan:
         """Read the key of the pseudonyms; what cannot be done is found when it is needed."""
         with suppress(SecureMLError):
             self.log.pseudonyms.load()
-
-    async def warm_async(self) -> None:
-        """Do on another thread what the first record of a process has to wait for."""
-        pid = os.getpid()
-        if self.warm != pid:
-            with suppress(SecureMLError):  # What cannot be done is found by the record.
-                await in_thread(self.log.begin)
-                self.warm = pid
 
 
 @lru_cache(maxsize=512)

@@ -12,14 +12,14 @@ import warnings
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from contextvars import copy_context
 from typing import Any, Final, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 from secureml.audit._stamp import NOISE, stamp
 from secureml.audit.details import Detail
 from secureml.audit.sink import Appended, AuditLog
-from secureml.errors import SecureMLError
+from secureml.errors import SecureMLError, StoreError
 from secureml.wire import canonical
 from secureml.wire.canonical import JSON
 
@@ -140,7 +140,8 @@ async def in_thread(function: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         return function()
-    return await asyncio.shield(loop.run_in_executor(None, function))
+    run = copy_context().run
+    return await asyncio.shield(loop.run_in_executor(None, run, function))
 
 
 async def submit_async(
@@ -160,13 +161,18 @@ async def submit_async(
         ValueError: The record is larger than a leaf.
         StoreError: It was not accepted.
     """
-    own: Any = getattr(log, "submit_async", None)
-    if own is not None and _in_asyncio():
-        found: Appended = await own(record, body, detail, at=at, ack=ack, on_failure=on_failure)
-        return found
-    return await in_thread(
-        partial(log.submit, record, body, detail, at=at, ack=ack, on_failure=on_failure)
-    )
+    if not _in_asyncio():
+        return log.submit(record, body, detail, at=at, ack=ack, on_failure=on_failure)
+    try:
+        return await log.submit_async(record, body, detail, at=at, ack=ack, on_failure=on_failure)
+    except TimeoutError as error:
+        # The caller would take it for one of the function's own.
+        raise StoreError(
+            f"the record {record} is accepted, but not {ack} yet",
+            why="the log took longer than it may",
+            fix="look at the disk and at the process that sequences the log; the record is kept",
+            retryable=True,
+        ) from error
 
 
 def _in_asyncio() -> bool:
