@@ -34,6 +34,7 @@ MAX_TEXT: Final = 16 * 1024 * 1024
 
 _ID: Final = re.compile(r"(?P<kind>[a-z][a-z0-9-]{0,31})@[1-9][0-9]{0,3}", re.ASCII)
 _MAX_CONTEXT: Final = 64
+_HUMP: Final = re.compile(r"(?<=[a-z])(?=[A-Z])|_")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -227,12 +228,17 @@ class Finder:
             seen = plain(text)
             self._run(seen.text, found)
             return list(self._clusters(sorted(raw), seen, 0)) if raw else []
-        if _secrets.ASSIGNED in self._wanted and _secrets.is_secret_name(context):
+        if self.by_name(context):
             return [] if _is_marker(text) else [Span(0, len(text), _secrets.ASSIGNED)]
-        prefix = f"{context}: "
+        # userSSN and social_security_number are words for the patterns that look for words.
+        prefix = f"{_HUMP.sub(' ', context)}: "
         seen = plain(prefix + text)
         self._run(seen.text, found)
         return list(self._clusters(sorted(raw), seen, len(prefix))) if raw else []
+
+    def by_name(self, context: str) -> bool:
+        """Return whether any text is found that is called *context*: what ``password`` names."""
+        return _secrets.ASSIGNED in self._wanted and _secrets.is_secret_name(context)
 
     def _run(self, text: str, found: _plain.Found) -> None:
         wanted = self._wanted

@@ -123,13 +123,13 @@ _ASSIGNMENT: Final = re.compile(
     r"(?P<sep>[ \t]{0,4}(?:=>|:=|==?|:|=)[ \t]{0,4}| (?:is|was|ist|est|es)[ :]{1,3}"
     r"|[ \t]{1,2}(?=[\"'`]))"
     r"(?:[rbuf]{0,2}(?P<quote>[\"'`]))?"
-    r"(?P<value>(?(quote)[^\"'`\r\n]{1,512}|[^\s\"'`<>,;&]{1,512}))",
+    r"(?P<value>(?(quote)[^\"'`\r\n]{1,512}|(?:[^\s\"'`<>,;&]|[,;&](?![\w.-]{1,40}=|\s|$)){1,512}))",
     re.IGNORECASE,
 )
 _IS_KEY: Final = re.compile(_KEY + "$", re.IGNORECASE)
 _KEY_WINDOW: Final = 12
 _FLAG: Final = re.compile(
-    r"--(?:password|passwd|pwd|token|secret|api-key)[ =](?P<value>[^\s\"'-][^\s\"']{3,512})"
+    r"--(?:password|passwd|pwd|token|secret|api-key)[ =](?P<value>[^\s\"'\[<$%{-][^\s\"']{3,512})"
 )
 _HINTS: Final = (
     "pass",
@@ -265,6 +265,8 @@ def _is_value(text: str, match: re.Match[str]) -> bool:
         return False
     if _PLACEHOLDER.fullmatch(value) or len(value) < _LEAST:
         return False
+    if name == "pass" and start and text[start - 1].isalpha():
+        return False  # compass, bypass
     quoted = match["quote"] is not None
     plain = _IDENTIFIER.fullmatch(value) is not None
     if _WEAK.search(name):
