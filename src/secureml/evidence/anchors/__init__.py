@@ -30,7 +30,7 @@ from secureml.evidence.anchors.verifying import (
     VerifiedReceipts,
     verify_receipts,
 )
-from secureml.evidence.anchors.witness import WitnessAnchor, cosigned_note
+from secureml.evidence.anchors.witness import WitnessAnchor, cosigned_checkpoint
 from secureml.evidence.anchors.worm import CopyAnchor
 
 __all__ = [
@@ -56,7 +56,7 @@ __all__ = [
     "WitnessAnchor",
     "WormStore",
     "compare_copy",
-    "cosigned_note",
+    "cosigned_checkpoint",
     "receipts_directory",
     "verify_receipts",
 ]

@@ -28,6 +28,7 @@ from secureml.evidence.anchors.keeping import append_receipt, receipts_directory
 from secureml.evidence.anchors.receipt import Anchor, Head, Receipt, Source
 from secureml.evidence.anchors.status import AnchorStatus, Receipts, Status
 from secureml.keys.verifier import Verifier
+from secureml.wire._read import shown
 
 __all__ = ["Anchors"]
 
@@ -37,7 +38,7 @@ _GAP = 1.0
 _TICK = 0.05
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Slot:
     """One anchor at work."""
 
@@ -83,8 +84,9 @@ class Anchors:
             unless it has an interval of its own.
         directory: Where receipts are kept; by default ``anchors/<log>`` beside
             the log's directory.
-        verifiers: Keys of the log; when given, nothing is shown to others
-            that none of them signed.
+        verifiers: Keys of the log, or a function that returns them, for a log
+            whose keys follow each other; when given, nothing is shown to
+            others that none of them signed.
         clock: Gives the time that is reported.
         monotonic: Gives the seconds that intervals are measured in.
 
@@ -101,7 +103,7 @@ class Anchors:
         quorum: int | None = None,
         interval: float = INTERVAL,
         directory: str | os.PathLike[str] | None = None,
-        verifiers: Sequence[Verifier] = (),
+        verifiers: Sequence[Verifier] | Callable[[], Sequence[Verifier]] = (),
         clock: Clock = now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -120,7 +122,7 @@ class Anchors:
         self._anchors = (tuple(required), tuple(optional))
         self._interval = interval
         self._directory = None if directory is None else Path(directory)
-        self._verifiers = tuple(verifiers)
+        self._verifiers = verifiers
         self._clock = clock
         self._monotonic = monotonic
         self._closed = False
@@ -219,8 +221,12 @@ class Anchors:
         if head is not None:
             time_now = self._monotonic()
             with state.changed:
+                due = [s for s in state.slots if self._is_due(s, head, time_now, wanted)]
+                # Those that count go together, so that they vouch for one checkpoint.
+                together = {self._every(s) for s in due if s.required and not s.failures}
                 for slot in state.slots:
-                    if self._is_due(slot, head, time_now, wanted):
+                    joins = slot.required and self._every(slot) in together
+                    if slot in due or (joins and self._is_free(slot, head, time_now)):
                         self._start(state, slot, head)
         return self.anchored_size
 
@@ -243,7 +249,7 @@ class Anchors:
         """
         state = self._mine()
         self._check_open()
-        head = Head.read(log, verifiers=self._verifiers)
+        head = self._read(log)
         self._same_log(state, head)
         end = time.monotonic() + timeout
         tried: set[str] = set()
@@ -290,9 +296,13 @@ class Anchors:
         state.origin = origin
         state.size = head.checkpoint.size
 
+    def _read(self, log: Source) -> Head:
+        keys = self._verifiers() if callable(self._verifiers) else self._verifiers
+        return Head.read(log, verifiers=keys)
+
     def _head(self, state: _State, log: Source) -> Head | None:
         try:
-            head = Head.read(log, verifiers=self._verifiers)
+            head = self._read(log)
         except SecureMLError as error:
             state.error = error
             return None
@@ -302,6 +312,14 @@ class Anchors:
             if head.checkpoint.size < slot.size and slot.alarm is None:
                 slot.alarm = _shrunk(slot, head)
         return head
+
+    def _every(self, slot: _Slot) -> float:
+        return slot.anchor.interval or self._interval
+
+    def _is_free(self, slot: _Slot, head: Head, time_now: float) -> bool:
+        """Whether an anchor can be asked before it is due: it is idle, behind, and not failing."""
+        resting = bool(slot.failures) and time_now < slot.due
+        return not slot.busy and not resting and slot.size < head.checkpoint.size
 
     def _is_due(self, slot: _Slot, head: Head, time_now: float, wanted: int) -> bool:
         if slot.busy or head.checkpoint.size <= slot.size:
@@ -346,7 +364,7 @@ class Anchors:
             with state.changed:
                 slot.size, slot.taken, slot.receipt = size, taken, receipt
                 slot.at = self._clock()
-                slot.due = taken + (slot.anchor.interval or self._interval)
+                slot.due = taken + self._every(slot)
                 slot.failures, slot.error = 0, None
                 # Waiters see the thread at its end: nothing follows but the return.
                 slot.thread = None
@@ -358,7 +376,7 @@ class Anchors:
         slot.error = error
         if isinstance(error, ConsistencyError):
             slot.alarm = error
-        limit = min(_MAX_BACKOFF, slot.anchor.interval or self._interval)
+        limit = min(_MAX_BACKOFF, self._every(slot))
         slot.due = self._monotonic() + min(limit, 2.0 ** min(slot.failures - 1, 16))
         slot.thread = None
 
@@ -400,7 +418,7 @@ def _shrunk(slot: _Slot, head: Head) -> ConsistencyError:
 def _unexpected(slot: _Slot, error: BaseException) -> StoreError:
     return StoreError(
         f"the anchor {slot.anchor.name!r} failed in a way of its own",
-        why=f"{type(error).__name__}: {error}"[:300],
+        why=f"{type(error).__name__}: {shown(str(error))}",
         fix="report it to who made the anchor; it is tried again",
         retryable=True,
     )

@@ -127,6 +127,8 @@ class Head:
 
 
 def _signed(note: Note, origin: str, verifier: Verifier) -> bool:
+    if verifier.scheme != "ed25519":
+        return False  # an ML-DSA-44 signature stands beside one by Ed25519
     identifier = key_id(origin, ED25519, verifier.raw)
     for one in note.signatures:
         if one.name == origin and one.key_id == identifier:

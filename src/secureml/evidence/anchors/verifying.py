@@ -11,7 +11,7 @@ Source: ``docs/spec/anchors.md``.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -97,15 +97,18 @@ class VerifiedReceipts(TypeState):
         origin: The log's name.
         log_size: Number of its entries.
         anchored: What somebody trusted vouches for, in the order of the files.
+        witnessed_size: Entries that as many witnesses of the trust vouch for
+            as its quorum demands; 0 where it names none.
         unvouched: Number of good receipts that nobody trusted vouches for:
             by keys that were not given, and pointers to copies.
         problems: Receipts that do not parse, or are not signed as they say.
     """
 
-    __slots__ = ("anchored", "log_size", "origin", "problems", "unvouched")
+    __slots__ = ("anchored", "log_size", "origin", "problems", "unvouched", "witnessed_size")
     origin: str
     log_size: int
     anchored: tuple[Anchored, ...]
+    witnessed_size: int
     unvouched: int
     problems: tuple[Problem, ...]
 
@@ -119,12 +122,7 @@ class VerifiedReceipts(TypeState):
         if quorum < 1:
             msg = f"a quorum is 1 or more, not {quorum}"
             raise ValueError(msg)
-        best: dict[tuple[str, str], int] = {}
-        for one in self.anchored:
-            key = (one.kind, one.by)
-            best[key] = max(best.get(key, 0), one.size)
-        sizes = sorted(best.values(), reverse=True)
-        return sizes[quorum - 1] if len(sizes) >= quorum else 0
+        return _covered(self.anchored, quorum)
 
     def not_later_than(self, index: int) -> datetime | None:
         """Return by when entry *index* was in the log; None when nobody says."""
@@ -215,9 +213,20 @@ def verify_receipts(
         origin=log.origin,
         log_size=log.size,
         anchored=tuple(good),
+        witnessed_size=_covered((one for one in good if one.kind == "witness"), trust.quorum),
         unvouched=unvouched,
         problems=tuple(problems),
     )
+
+
+def _covered(anchored: Iterable[Anchored], quorum: int) -> int:
+    """Return how many entries so many different parties vouch for."""
+    best: dict[tuple[str, str], int] = {}
+    for one in anchored:
+        key = (one.kind, one.by)
+        best[key] = max(best.get(key, 0), one.size)
+    sizes = sorted(best.values(), reverse=True)
+    return sizes[quorum - 1] if 0 < quorum <= len(sizes) else 0
 
 
 def _lines(directory: Path) -> Iterator[tuple[str, int, bytes]]:

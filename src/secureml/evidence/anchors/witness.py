@@ -9,9 +9,11 @@ by unknown keys are dropped, and what is left is verified before it is kept.
 Source: https://c2sp.org/tlog-witness, https://c2sp.org/tlog-cosignature.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from secureml.errors import (
@@ -22,6 +24,7 @@ from secureml.errors import (
     UntrustedSignerError,
 )
 from secureml.evidence.anchors._http import Reply, check_timeout, check_url, post
+from secureml.evidence.anchors.keeping import receipt_files, receipt_lines
 from secureml.evidence.anchors.receipt import Head, Receipt, check_anchor_name
 from secureml.evidence.witness import Witness, verify_cosignatures
 from secureml.wire._read import decimal, malformed, shown
@@ -29,7 +32,7 @@ from secureml.wire.base64 import b64encode
 from secureml.wire.merkle import ConsistencyProof
 from secureml.wire.note import Note, NoteSignature
 
-__all__ = ["WitnessAnchor", "add_checkpoint_body", "cosigned_note"]
+__all__ = ["WitnessAnchor", "add_checkpoint_body", "cosigned_checkpoint", "cosigned_note"]
 
 _LIMIT: Final = 1 << 16
 _TRIES: Final = 4
@@ -70,6 +73,38 @@ def cosigned_note(note: str, lines: Sequence[NoteSignature]) -> str:
     known = {(one.name, one.key_id) for one in opened.signatures}
     added = tuple(one for one in lines if (one.name, one.key_id) not in known)
     return Note(opened.text, (*opened.signatures, *added)).encode()
+
+
+def cosigned_checkpoint(directory: str | os.PathLike[str]) -> str | None:
+    """
+    Return the newest checkpoint in a directory of receipts that witnesses cosigned.
+
+    Cosignatures by different witnesses on the same checkpoint are put under
+    one note, which other people's tools read.  Nothing is verified:
+    `verify_checkpoint` and `verify_cosignatures` do that.
+
+    Returns None when there is none.
+
+    Raises:
+        UnexpectedFileError: Something in the directory is no file of receipts.
+        StoreError: The system could not read it.
+    """
+    best: Note | None = None
+    newest = -1
+    for _, path in receipt_files(Path(directory)):
+        for _, line in receipt_lines(path):
+            try:
+                receipt = Receipt.decode(line or b"")
+            except FormatError:
+                continue
+            size, note = receipt.head.size, Note.decode(receipt.note)
+            if receipt.kind != "witness" or size < newest:
+                continue
+            if best is None or size > newest:
+                best, newest = note, size
+            elif note.text == best.text:
+                best = Note.decode(cosigned_note(best.encode(), note.signatures))
+    return None if best is None else best.encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

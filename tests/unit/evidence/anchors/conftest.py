@@ -397,7 +397,7 @@ def make_rekor(
             log.publish()
             known = RekorLog(origin=origin, verifier=signer.verifier)
             one: LoopbackRekor
-            server = serve(lambda *asked: one.answer(*asked))
+            server = serve(lambda path, body: one.answer(path, body))  # noqa: PLW0108  not yet
             anchor = RekorAnchor(name=name, url=server.url, log=known)
             one = LoopbackRekor(log, known, anchor, server)
             return one

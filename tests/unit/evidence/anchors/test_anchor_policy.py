@@ -184,6 +184,24 @@ def test_who_waits_is_served_at_once(make_log: Callable) -> None:
     assert asked == len(one.asked)
 
 
+def test_those_that_count_go_together(make_log: Callable) -> None:
+    """When one required anchor is due, the others are shown the same checkpoint."""
+    log, clock = make_log(1), Time()
+    one, two, seldom = Told("a"), Told("b", error=_dead()), Told("c", interval=600.0)
+    anchors = Anchors(required=[one, two, seldom], quorum=1, monotonic=clock)
+    for second in range(130):
+        if second == 5:
+            two.error = None
+        anchors.step(log.log)
+        settle(anchors)
+        log.grow(1)
+        clock.now += 1
+
+    assert [1, 61, 121] == one.asked
+    assert [1, 2, 4, 8, 61, 121] == two.asked
+    assert [1] == seldom.asked
+
+
 def test_failures_are_tried_again_with_patience(make_log: Callable) -> None:
     """After a failure the next attempts come later and later, up to the interval."""
     log, clock = make_log(1), Time()
@@ -293,7 +311,7 @@ def test_a_checkpoint_that_cannot_be_read_is_reported(make_log: Callable) -> Non
     """A step reports it and goes on; a call raises it."""
     log = make_log(3)
     one = Told("a")
-    anchors = Anchors(required=[one], verifiers=[log.signer.verifier])
+    anchors = Anchors(required=[one], verifiers=lambda: [log.signer.verifier])
     good = (log.directory / "checkpoint").read_text()
     stranger = make_log(3, name="other")
     (log.directory / "checkpoint").write_text(stranger.log.checkpoint_note())

@@ -237,15 +237,7 @@ def test_receipts_are_judged_as_in_the_vectors(path: Path) -> None:
     vector = json.loads(path.read_text())
     assert vector["source"]
     given = vector["trust"]
-    key = VKey.decode(given["log"])
-    identity = Identity(
-        name="log",
-        verifier=Verifier.from_raw("ed25519", key.public),
-        roles=frozenset({"log"}),
-        origin=key.name,
-    )
-    witnesses = tuple(Witness(f"w{i}", VKey.decode(v)) for i, v in enumerate(given["witnesses"]))
-    trust = Trust((identity,), (), "", witnesses, len(witnesses))
+    trust = _trust(given)
     if any(r["kind"] == "rfc3161" for r in map(json.loads, vector["lines"].values())):
         pytest.importorskip("rfc3161_client")
 
@@ -258,6 +250,19 @@ def test_receipts_are_judged_as_in_the_vectors(path: Path) -> None:
         except SecureMLError as error:
             found = [error.code]
         assert expect == found, name
+
+
+def _trust(given: dict[str, object]) -> Trust:
+    key = VKey.decode(str(given["log"]))
+    identity = Identity(
+        name="log",
+        verifier=Verifier.from_raw("ed25519", key.public),
+        roles=frozenset({"log"}),
+        origin=key.name,
+    )
+    named = [VKey.decode(one) for one in given["witnesses"]]  # type: ignore[attr-defined]
+    witnesses = tuple(Witness(f"w{number}", one) for number, one in enumerate(named))
+    return Trust((identity,), (), "", witnesses, len(witnesses))
 
 
 def _judge(receipt: Receipt, trust: Trust, given: dict[str, object]) -> list[str]:
@@ -314,7 +319,7 @@ def test_receipts_show_who_has_seen_the_log(
         ("witness.example/w1", "witness", 303),
     ]
     assert (found.size(), found.size(2), found.size(3), found.size(4)) == (303, 3, 3, 0)
-    assert found.unvouched == 2
+    assert (found.unvouched, found.witnessed_size) == (2, 303)
     assert not found.problems
     now = datetime.now(UTC)
     assert now - timedelta(minutes=1) < found.not_later_than(0) < now + timedelta(seconds=3)
@@ -324,6 +329,25 @@ def test_receipts_show_who_has_seen_the_log(
     assert "w1" in found._repr_html_()
     with pytest.raises(ValueError, match="quorum"):
         found.size(0)
+
+
+@pytest.mark.parametrize("kind", ["a witness", "an entry in Rekor"])
+def test_a_bit_flipped_in_a_receipt_gives_nobody_another_say(kind: str) -> None:
+    """A changed byte is refused with one of our errors, or says what was said before."""
+    vector = json.loads((VECTORS / "kinds.json").read_text())
+    given, line = vector["trust"], vector["lines"][kind].encode()
+    trust = _trust(given)
+    for at in range(len(line)):
+        changed = bytearray(line)
+        changed[at] ^= 1 << at % 7
+        try:
+            receipt = Receipt.decode(bytes(changed))
+            verify_checkpoint(receipt.note, trust=trust)
+            found = _judge(receipt, trust, given)
+        except (FormatError, VerificationError):
+            continue
+        assert found in ([], vector["expect"][kind]), at
+        assert receipt.head.size == 5
 
 
 def test_no_receipts_show_nothing(make_log: Callable, tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from secureml.errors import (
     StoreError,
     UntrustedSignerError,
 )
-from secureml.evidence.anchors import Head, WitnessAnchor, cosigned_note
-from secureml.evidence.anchors.witness import add_checkpoint_body
+from secureml.evidence.anchors import Head, Receipt, WitnessAnchor, cosigned_checkpoint
+from secureml.evidence.anchors.keeping import append_receipt
+from secureml.evidence.anchors.witness import add_checkpoint_body, cosigned_note
 from secureml.evidence.log import Log
 from secureml.evidence.notes import verify_checkpoint
 from secureml.evidence.witness import Witness, sign_cosignature, verify_cosignatures
@@ -368,3 +369,27 @@ def test_a_checkpoint_that_was_replaced_is_shown_to_nobody(make_log: Callable) -
 
     with pytest.raises(SignatureError, match="not signed by the log's key"):
         Head.read(reader, verifiers=[log.signer.verifier])
+
+
+def test_cosignatures_of_a_quorum_stand_under_one_note(
+    make_log: Callable, make_witness: Callable, tmp_path: Path
+) -> None:
+    """The receipts of several witnesses make one checkpoint that a quorum signed."""
+    log = make_log(2)
+    ones = [make_witness(log.trust, f"w{n}") for n in range(3)]
+    assert cosigned_checkpoint(tmp_path / "r") is None
+    for entries in (0, 4):
+        log.grow(entries)
+        for one in ones:
+            append_receipt(tmp_path / "r", one.anchor.name, one.anchor.submit(Head.read(log.log)))
+    (tmp_path / "r" / "x.jsonl").write_bytes(
+        b"{}\n"
+        + Receipt("copy", log.grow(1), dict.fromkeys(("place", "until", "version"), "")).encode()
+    )
+
+    note = cosigned_checkpoint(tmp_path / "r")
+
+    assert note is not None
+    assert verify_checkpoint(note, trust=log.trust).size == 6
+    found = verify_cosignatures(note, [one.witness for one in ones], 3)
+    assert found.size == 6
