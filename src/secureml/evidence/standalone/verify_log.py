@@ -797,7 +797,7 @@ class Records:
         elif kind == "start":
             writer.beat = said.get("heartbeat_s", 0)
         elif kind in {"end", "heartbeat"}:
-            writer.ended = kind == "end"
+            writer.ended = writer.ended or kind == "end"
             if said["records"] != writer.count + writer.skew:
                 self.add(index, f"{short} counts {said['records']} records, not {writer.count}")
             writer.skew = said["records"] - writer.count
