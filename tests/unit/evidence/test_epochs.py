@@ -1,9 +1,11 @@
 """A log whose key is another in each epoch: what verifies, and every way in which it does not."""
 
+import json
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,15 +24,17 @@ from secureml.evidence import checklog
 from secureml.evidence._files import Files
 from secureml.evidence.epochkeys import EpochKeys
 from secureml.evidence.epochs import (
+    EpochChain,
     EpochLeaf,
     epoch_body,
     join_notes,
     read_epoch,
     read_notes,
     split_notes,
+    verify_epochs,
 )
 from secureml.evidence.log import Log, VerifiedLog, verify_log
-from secureml.evidence.notes import sign_checkpoint, verify_checkpoint
+from secureml.evidence.notes import VerifiedCheckpoint, sign_checkpoint, verify_checkpoint
 from secureml.evidence.rotation import rotate, verify_rotation
 from secureml.evidence.trust import Identity, Position, Trust
 from secureml.wire import canonical
@@ -600,3 +604,59 @@ def test_due_by_time_and_by_leaves(tmp_path: Path) -> None:
 def test_leaves_are_values() -> None:
     """An epoch leaf is its place and what it says."""
     assert EpochLeaf(3, {"number": 1}) == EpochLeaf(3, {"number": 1})
+
+
+VECTOR = json.loads((Path(__file__).parents[3] / "vectors/epochs/three-epochs.json").read_text())
+
+
+def judged(**other: object) -> tuple[EpochChain, VerifiedCheckpoint]:
+    """Verify the chain of the vector, with some of it replaced."""
+    vector: dict[str, Any] = {**VECTOR, **other}
+    roots = {**VECTOR["roots"], **vector["roots"]}
+    first = Identity(
+        name="log",
+        verifier=keys.Verifier.from_pem(vector["first"]),
+        roles=frozenset({"audit"}),
+        origin=vector["origin"],
+        epochs=True,
+    )
+    return verify_epochs(
+        first,
+        trust=Trust((first,)),
+        leaves=[EpochLeaf(one["index"], one["epoch"]) for one in vector["leaves"]],
+        notes=vector["notes"],
+        head=vector["head"],
+        roots=lambda size: bytes.fromhex(roots[str(size)]),
+    )
+
+
+def test_the_chain_of_the_vector() -> None:
+    """Each key is good for its own checkpoints, and for no other."""
+    chain, head = judged()
+    expect = VECTOR["expect"]
+
+    assert VECTOR["source"]
+    assert 13 == head.size
+    assert expect["epochs"] == [
+        {"number": one.number, "above": one.above, "upto": one.upto} for one in chain.epochs
+    ]
+    assert expect["file"] == join_notes(VECTOR["notes"])
+    for note in expect["good"]:
+        assert chain.verify(note).note == note
+    for note in expect["expired"].values():
+        with pytest.raises(ExpiredError):
+            chain.verify(note)
+    for note in expect["unknown"]:
+        with pytest.raises(UntrustedSignerError):
+            chain.verify(note)
+
+
+@pytest.mark.parametrize("name", VECTOR["refused"])
+def test_the_vector_refused(name: str) -> None:
+    """Each thing that may be wrong with a chain has its code."""
+    case = dict(VECTOR["refused"][name])
+    code = case.pop("expect")
+
+    with pytest.raises(SecureMLError) as caught:
+        judged(**case)
+    assert code == caught.value.code, caught.value
