@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Final, Literal, cast
 
 from secureml.audit._ids import Ids
@@ -19,7 +20,7 @@ from secureml.audit._notes import Notes
 from secureml.audit._shapes import Shapes
 from secureml.audit.findings import AuditFinding
 from secureml.audit.record import PREFIX_SIZE, Record, checked_record, read_prefix
-from secureml.clock import parse_time
+from secureml.clock import format_time, parse_time
 from secureml.errors import FormatError
 from secureml.wire.canonical import JSON
 
@@ -34,6 +35,8 @@ Level = Literal["records", "sequence"]
 
 _RANGES: Final = 4_096
 """Ranges of missing numbers that are remembered for each writer."""
+_SHORT: Final = 6
+"""Digits of a latency below a second, which does not count as silence."""
 _PRUNE: Final = b'"type":"prune"}'
 _FINAL: Final = frozenset({"end", "seal"})
 _EXPLAINED: Final = frozenset({"clean", "torn"})
@@ -53,6 +56,8 @@ class Writer:
     finished: bool = False
     heartbeat: int = 0
     time: str = ""
+    second: str = ""
+    wrote: float = 0.0
     silence: tuple[float, AuditFinding | None] | None = None
     missing: list[tuple[int, int]] = field(default_factory=list)
     intents: dict[str, int] = field(default_factory=dict)
@@ -149,18 +154,20 @@ class Survey:
                 writer.last = index
                 self.count += 1
             writer.finished = False
-            if time > writer.time:
-                if writer.heartbeat and time[:19] != writer.time[:19]:
-                    self._silence(index, name, writer, time)
+            if time > writer.time:  # noqa: PLR1730  the call would cost as much as the rest here
                 writer.time = time
             ids.append(identity)
             types[kind] += 1
+            latency = "0"
             if kind == "call":
-                outcomes[found["outcome"]] += 1
+                outcome, latency = found.group("outcome", "latency")
+                outcomes[outcome] += 1
                 if announced:
                     self._answered(index, name, writer, found["intent"])
             else:
                 writer.intents[identity] = index
+            if writer.heartbeat and (time[:19] != writer.second or len(latency) > _SHORT):
+                self._wrote(index, name, writer, time, int(latency))
             if self._bodies:
                 self._keep(
                     index, checked_record(name, seq, json.loads(found.string[PREFIX_SIZE:]))
@@ -181,10 +188,11 @@ class Survey:
         writer.finished = kind in _FINAL
         if kind == "clock":
             self._clock(writer, record)
-        elif record.time > writer.time:
-            if writer.heartbeat and record.time[:19] != writer.time[:19]:
-                self._silence(index, name, writer, record.time)
-            writer.time = record.time
+        else:
+            writer.time = max(writer.time, record.time)
+            if writer.heartbeat:
+                latency = (record.latency_us or 0) if kind == "call" else 0
+                self._wrote(index, name, writer, record.time, latency)
         self.types[kind] += 1
         if kind == "call":
             self.outcomes[str(body["outcome"])] += 1
@@ -219,7 +227,7 @@ class Survey:
                 self._joined[name] = index, seq
                 writer.base += seq - writer.next
                 writer.next = seq
-                writer.time = ""
+                writer.wrote, writer.second = 0.0, ""
         short = f"writer {name[:8]}…"
         if writer.ended:
             self.add("after-end", index, f"{short} goes on after its end")
@@ -258,9 +266,13 @@ class Survey:
                 f"names {intent} as its intent, and writer {name[:8]}… has none such open",
             )
 
-    def _silence(self, index: int, name: str, writer: Writer, time: str) -> None:
-        seconds = _seconds(writer.time, time) if writer.time else 0
-        writer.silence = None
+    def _wrote(self, index: int, name: str, writer: Writer, time: str, latency: int) -> None:
+        """Take note of when a record was written: a call's time is when it began."""
+        writer.second = time[:19]
+        moment = _moment(time) + latency / 1e6
+        if moment <= writer.wrote:
+            return
+        seconds, writer.wrote = moment - (writer.wrote or moment), moment
         if seconds > 2 * writer.heartbeat:
             finding = self.add(
                 "silence",
@@ -277,6 +289,7 @@ class Survey:
             self.notes.take_back("silence", writer.silence[1])
         writer.silence = None
         writer.time = record.time
+        writer.wrote = _moment(record.time)
 
     # -- what is not a call --------------------------------------------------------
 
@@ -285,6 +298,7 @@ class Survey:
         short = f"writer {name[:8]}…"
         if kind == "start":
             writer.heartbeat = cast("int", _part(record, "start").get("heartbeat_s", 0))
+            writer.wrote = _moment(record.time)
         elif kind == "end":
             writer.ended = True
             said = cast("int", _part(record, "end")["records"])
@@ -347,8 +361,10 @@ class Survey:
         self._twice(again)
         for index, what in () if self.profile is None else self.profile.close():
             self.add("profile", index, what)
-        latest = max((writer.time for writer in self.writers.values()), default="")
-        end = now or (parse_time(latest) if latest else None)
+        if now is None:
+            end = max((max(w.wrote, _moment(w.time)) for w in self.writers.values()), default=0.0)
+        else:
+            end = _moment(format_time(now))
         for name, writer in self.writers.items():
             recovery = writer.recovery = self._recovered.pop(name, None)
             silent = False
@@ -356,7 +372,7 @@ class Survey:
                 pass
             elif recovery is not None:
                 self._killed(name, writer, recovery)
-            elif writer.heartbeat and end is not None:
+            elif writer.heartbeat:
                 silent = self._silent(name, writer, end)
             if writer.finished or recovery is not None or silent:
                 self._unanswered(name, writer)
@@ -379,8 +395,8 @@ class Survey:
                 f"that says so has {said}",
             )
 
-    def _silent(self, name: str, writer: Writer, end: datetime) -> bool:
-        seconds = (end - parse_time(writer.time)).total_seconds()
+    def _silent(self, name: str, writer: Writer, end: float) -> bool:
+        seconds = end - writer.wrote
         if seconds <= 2 * writer.heartbeat:
             return False
         self.add(
@@ -460,14 +476,17 @@ def _part(record: Record, name: str) -> Mapping[str, JSON]:
     return cast("Mapping[str, JSON]", record.body[name])
 
 
-def _seconds(earlier: str, later: str) -> float:
-    if earlier[:10] == later[:10]:
-        return _of_day(later) - _of_day(earlier)
-    return (parse_time(later) - parse_time(earlier)).total_seconds()
+@lru_cache(maxsize=64)
+def _day(date: str) -> float:
+    return parse_time(f"{date}T00:00:00.000000Z").timestamp()
 
 
-def _of_day(time: str) -> float:
-    return int(time[11:13]) * 3600 + int(time[14:16]) * 60 + float(time[17:26])
+def _moment(time: str) -> float:
+    """Return a time in seconds since 1970; 0 for none."""
+    if not time:
+        return 0.0
+    clock = int(time[11:13]) * 3600 + int(time[14:16]) * 60 + float(time[17:26])
+    return _day(time[:10]) + clock
 
 
 def _take(ranges: list[tuple[int, int]], number: int) -> bool:

@@ -78,8 +78,8 @@ def body_pattern(body: Mapping[str, JSON]) -> str:
     It matches canonical text only, and only records that `check_body` lets
     pass: same type, same keys in the same order everywhere, lists of the same
     length; no text with an escape in it, no integer beyond 15 digits.  Its
-    groups are ``id``, ``time``, and where the record has them ``intent`` and
-    ``outcome``.
+    groups are ``id``, ``time``, and where the record has them ``intent``,
+    ``latency`` and ``outcome``.
     """
     forms = {**_FIELDS, **_NAMED, "type": Form(_is_word, literal)}
     return _object_pattern(body, forms)
@@ -335,6 +335,7 @@ _FIELDS: Final[Mapping[str, Form]] = {
 
 _NAMED: Final[Mapping[str, Form]] = {
     "intent": Form(_id.check, lambda _: f'"(?P<intent>{ID.pattern})"'),
+    "latency_us": Form(_count.check, lambda _: f"(?P<latency>{_NATURAL})"),
     "outcome": Form(
         _FIELDS["outcome"].check, lambda _: f'"(?P<outcome>{"|".join(sorted(OUTCOMES))})"'
     ),

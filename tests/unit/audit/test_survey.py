@@ -135,6 +135,16 @@ def quiet(*, gone: float, jump: float | None = None) -> list[bytes]:
     return made.call(ALICE, 3).end(ALICE).leaves
 
 
+def busy(*, latency: float, last: float) -> list[bytes]:
+    """Return a log of a writer whose calls take long, and of one that only lives."""
+    made = Book().start(ALICE, 60).start(BOB, 60)
+    for _ in range(20):
+        made.wait(50).beat(BOB)
+        began = format_time(made.at - timedelta(seconds=latency))
+        made.call(ALICE, time=began, latency_us=int(latency * 1e6))
+    return made.wait(last).beat(BOB).end(BOB).leaves
+
+
 def with_record(kind: str, **body: JSON) -> Callable[[], list[bytes]]:
     """Return a log with one record of a kind."""
 
@@ -202,6 +212,12 @@ FOUND: list[tuple[str, Callable[[], list[bytes]], list[str]]] = [
     ("accounted", lambda: silent(heartbeat=60, gone=900, recovered=True), ["killed-writer"]),
     ("quiet, then back", lambda: quiet(gone=121), ["silence"]),
     ("quiet for two periods", lambda: quiet(gone=120), []),
+    ("calls that take long", lambda: busy(latency=900, last=50), []),
+    (
+        "long calls, then nothing",
+        lambda: busy(latency=900, last=121),
+        ["silent-writer", "silence"],
+    ),
     ("the clock jumped", lambda: quiet(gone=9000, jump=8990), []),
     ("the clock jumped less", lambda: quiet(gone=9000, jump=10), ["silence"]),
     (
