@@ -421,6 +421,56 @@ def test_no_room_for_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         put(SubjectKeys(tmp_path / "file"))
 
 
+@pytest.mark.parametrize("call", ["open", "write", "fsync"])
+def test_a_disk_that_fails_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Whatever the system refuses, wrapping anew says so, and can be done again."""
+    keys, master = SubjectKeys(tmp_path), os.urandom(32)
+    made = put(keys)
+    real = getattr(os, call)
+
+    def fail(*args: object, **options: object) -> object:
+        if call == "open" and args[1] == os.O_RDONLY:
+            return real(*args, **options)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises((StoreError, KeyUnavailableError)):
+        keys.rewrap(master)
+    monkeypatch.undo()
+
+    keys.rewrap(master)
+    assert take(SubjectKeys(tmp_path, master=master), made) == b"secret"
+
+
+def test_a_count_that_fails_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that could not be counted is not encrypted: the limit of the key holds."""
+    keys = SubjectKeys(tmp_path)
+    put(keys)
+
+    def fail(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "urandom", bytes)
+    monkeypatch.setattr(os, "write", fail)
+    with pytest.raises(KeyUnavailableError, match="No space"):
+        put(keys)
+
+
+def test_a_directory_that_cannot_be_read(tmp_path: Path) -> None:
+    """Keys that cannot be looked through are an error, not keys that are gone."""
+    keys = SubjectKeys(tmp_path)
+    made = put(keys)
+    shard = keys.directory / "ab"
+    shard.rename(keys.directory / "away")
+    shard.touch()
+
+    for ask in (lambda: take(keys, made), lambda: keys.has(made.key), lambda: keys.ids(ALICE)):
+        with pytest.raises(KeyUnavailableError):
+            ask()
+
+
 def test_vectors_of_key_files(tmp_path: Path) -> None:
     """The key files of the specification are read, and the bad ones refused."""
     vectors = json.loads(
