@@ -22,6 +22,7 @@ CODES: Final[Mapping[str, str]] = {
     "late": ERROR,
     "misplaced-start": ERROR,
     "not-a-record": ERROR,
+    "outcome-dropped": WARNING,
     "profile": ERROR,
     "recovery-corrupt": ERROR,
     "recovery-count": ERROR,

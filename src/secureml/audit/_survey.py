@@ -10,17 +10,15 @@ Source: docs/spec/audit-record.md, section "Types".
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
-from functools import lru_cache
 from typing import Final, Literal, cast
 
 from secureml.audit._ids import Ids
 from secureml.audit._notes import Notes
 from secureml.audit._shapes import Shapes
-from secureml.audit.findings import AuditFinding
+from secureml.audit._writers import Writer, moment_of, take_number
 from secureml.audit.record import PREFIX_SIZE, Record, checked_record, read_prefix
-from secureml.clock import format_time, parse_time
+from secureml.clock import format_time
 from secureml.errors import FormatError
 from secureml.wire.canonical import JSON
 
@@ -40,28 +38,6 @@ _SHORT: Final = 6
 _PRUNE: Final = b'"type":"prune"}'
 _FINAL: Final = frozenset({"end", "seal"})
 _EXPLAINED: Final = frozenset({"clean", "torn"})
-
-
-@dataclass(slots=True)
-class Writer:
-    """What is known of one writer."""
-
-    next: int = 0
-    base: int = 0
-    count: int = 0
-    last: int = -1
-    skew: int = 0
-    hole: int = 0
-    ended: bool = False
-    finished: bool = False
-    heartbeat: int = 0
-    time: str = ""
-    second: str = ""
-    wrote: float = 0.0
-    silence: tuple[float, AuditFinding | None] | None = None
-    missing: list[tuple[int, int]] = field(default_factory=list)
-    intents: dict[str, int] = field(default_factory=dict)
-    recovery: tuple[int, str, int] | None = None
 
 
 class Survey:
@@ -232,7 +208,7 @@ class Survey:
         if writer.ended:
             self.add("after-end", index, f"{short} goes on after its end")
         if seq < writer.next:
-            if _take(writer.missing, seq):
+            if take_number(writer.missing, seq):
                 self.add("late", index, f"{short} has number {seq} late, after {writer.next - 1}")
             else:
                 self.add("duplicate", index, f"{short} has number {seq} a second time")
@@ -269,7 +245,7 @@ class Survey:
     def _wrote(self, index: int, name: str, writer: Writer, time: str, latency: int) -> None:
         """Take note of when a record was written: a call's time is when it began."""
         writer.second = time[:19]
-        moment = _moment(time) + latency / 1e6
+        moment = moment_of(time) + latency / 1e6
         if moment <= writer.wrote:
             return
         seconds, writer.wrote = moment - (writer.wrote or moment), moment
@@ -289,7 +265,7 @@ class Survey:
             self.notes.take_back("silence", writer.silence[1])
         writer.silence = None
         writer.time = record.time
-        writer.wrote = _moment(record.time)
+        writer.wrote = moment_of(record.time)
 
     # -- what is not a call --------------------------------------------------------
 
@@ -298,7 +274,7 @@ class Survey:
         short = f"writer {name[:8]}…"
         if kind == "start":
             writer.heartbeat = cast("int", _part(record, "start").get("heartbeat_s", 0))
-            writer.wrote = _moment(record.time)
+            writer.wrote = moment_of(record.time)
         elif kind == "end":
             writer.ended = True
             said = cast("int", _part(record, "end")["records"])
@@ -319,6 +295,7 @@ class Survey:
             writer.skew = said - there
         elif kind == "gap":
             gap = _part(record, "gap")
+            writer.dropped += cast("int", gap["dropped"])
             self.add(
                 "gap",
                 index,
@@ -362,9 +339,11 @@ class Survey:
         for index, what in () if self.profile is None else self.profile.close():
             self.add("profile", index, what)
         if now is None:
-            end = max((max(w.wrote, _moment(w.time)) for w in self.writers.values()), default=0.0)
+            end = max(
+                (max(w.wrote, moment_of(w.time)) for w in self.writers.values()), default=0.0
+            )
         else:
-            end = _moment(format_time(now))
+            end = moment_of(format_time(now))
         for name, writer in self.writers.items():
             recovery = writer.recovery = self._recovered.pop(name, None)
             silent = False
@@ -411,6 +390,8 @@ class Survey:
         code, why = "intent-without-outcome", "went on past it and ended"
         if not writer.finished:
             code, why = "cut-short", "died, and nobody knows how the call ended"
+        elif len(writer.intents) <= writer.dropped:
+            code, why = "outcome-dropped", "says that it dropped as many records or more"
         for identity, index in writer.intents.items():
             what = f"announces call {identity}, which has no outcome: writer {name[:8]}… {why}"
             self.add(code, index, what)
@@ -474,27 +455,3 @@ def _profiled(name: str) -> "Profiled":
 
 def _part(record: Record, name: str) -> Mapping[str, JSON]:
     return cast("Mapping[str, JSON]", record.body[name])
-
-
-@lru_cache(maxsize=64)
-def _day(date: str) -> float:
-    return parse_time(f"{date}T00:00:00.000000Z").timestamp()
-
-
-def _moment(time: str) -> float:
-    """Return a time in seconds since 1970; 0 for none."""
-    if not time:
-        return 0.0
-    clock = int(time[11:13]) * 3600 + int(time[14:16]) * 60 + float(time[17:26])
-    return _day(time[:10]) + clock
-
-
-def _take(ranges: list[tuple[int, int]], number: int) -> bool:
-    """Take *number* out of *ranges*; return whether it was there."""
-    for place, (low, high) in enumerate(ranges):
-        if low <= number < high:
-            ranges[place : place + 1] = [
-                part for part in ((low, number), (number + 1, high)) if part[0] < part[1]
-            ]
-            return True
-    return False

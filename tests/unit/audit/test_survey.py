@@ -111,6 +111,8 @@ def answered(*, when: str) -> list[bytes]:
         made.call(ALICE, intent=intent)
     elif when == "twice":
         made.call(ALICE, 2, intent=intent)
+    if when == "dropped":
+        made.leaf(ALICE, "gap", gap={"dropped": 1, "reason": "not-accepted"})
     if when == "killed":
         made.start(BOB).recovery(BOB, ALICE, records=22).end(BOB)
     elif when != "running":
@@ -204,6 +206,7 @@ FOUND: list[tuple[str, Callable[[], list[bytes]], list[str]]] = [
     ("an outcome", lambda: answered(when="answered"), []),
     ("still running", lambda: answered(when="running"), []),
     ("no outcome", lambda: answered(when="ended"), ["intent-without-outcome"]),
+    ("its outcome dropped", lambda: answered(when="dropped"), ["outcome-dropped", "gap"]),
     ("killed in a call", lambda: answered(when="killed"), ["killed-writer", "cut-short"]),
     ("two outcomes", lambda: answered(when="twice"), ["unknown-intent"]),
     ("silence", lambda: silent(heartbeat=60, gone=121), ["silent-writer"]),
