@@ -8,6 +8,7 @@ redirect is not followed: it is an answer like any other.
 Edge: the look-up of a name is the system's, and has the system's limit.
 """
 
+import io
 import socket
 import threading
 from collections.abc import Iterator
@@ -120,6 +121,31 @@ class _Watch:
                 _shut(one)
 
 
+class _Reader(io.RawIOBase):
+    """
+    What comes over a connection, until the time is over.
+
+    A connection that is shut goes on giving what had come, and what still
+    comes, so each read looks at the time as well.
+    """
+
+    def __init__(self, raw: io.RawIOBase, watch: _Watch) -> None:
+        self._raw = raw
+        self._watch = watch
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:  # noqa: ANN401  the base class's
+        if self._watch.expired:
+            raise TimeoutError("the time for the whole answer is over")
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
 def _shut(one: socket.socket) -> None:
     try:
         socket.socket.shutdown(one, socket.SHUT_RDWR)
@@ -164,6 +190,8 @@ def post(
                     data += some
                 if watch.expired:
                     raise _silent(url, f"no whole answer within {timeout:g} seconds")
+                if len(data) <= limit and getattr(reply, "length", None):
+                    raise _silent(url, "the answer ended before its announced length")
                 if len(data) > limit:
                     raise StoreError(
                         f"the answer of {url} is too long",
@@ -194,26 +222,25 @@ def _open(request: "Request", watch: _Watch, timeout: float) -> "Iterator[HTTPRe
     import urllib.request
     from urllib.error import HTTPError
 
+    class Answer(http.client.HTTPResponse):
+        def __init__(self, sock: socket.socket, *args: Any, **values: Any) -> None:  # noqa: ANN401
+            super().__init__(sock, *args, **values)
+            self.fp = io.BufferedReader(_Reader(self.fp.detach(), watch))
+
     def connection(
         base: "type[HTTPConnection]",
         host: str,
         **options: Any,  # noqa: ANN401  what urllib gives
     ) -> "HTTPConnection":
         made = base(host, **options)
-        connect, create = made.connect, getattr(made, "_create_connection", None)
+        connect = made.connect
 
         def watched_connect() -> None:
             connect()
             watch.add(made.sock)
 
-        def watched_create(*args: object, **values: object) -> socket.socket:
-            raw: socket.socket = create(*args, **values)  # type: ignore[misc]  # set if it is known
-            watch.add(raw)  # the TLS handshake is watched, too
-            return raw
-
         made.connect = watched_connect  # type: ignore[method-assign]
-        if create is not None:
-            made._create_connection = watched_create  # type: ignore[attr-defined]  # noqa: SLF001
+        made.response_class = Answer
         return made
 
     class Stay(urllib.request.HTTPRedirectHandler):

@@ -6,8 +6,8 @@ and returns at once: each anchor works in a thread of its own, so a slow or a
 dead one delays neither the log nor another anchor.  What goes wrong is
 counted and shown, and tried again later.
 
-Times between two attempts are measured on the monotonic clock, so a system
-clock that jumps moves nothing here.
+Times between two attempts are measured on a clock that only goes forward, so a
+system clock that jumps moves nothing here.
 
 Edge: a name look-up that hangs holds its anchor's thread, and that anchor only,
 until the system gives up.
@@ -30,12 +30,18 @@ from secureml.evidence.anchors.status import AnchorStatus, Receipts, Status
 from secureml.keys.verifier import Verifier
 from secureml.wire._read import shown
 
-__all__ = ["Anchors"]
+__all__ = ["Anchors", "elapsed"]
 
 INTERVAL = 60.0
 _MAX_BACKOFF = 300.0
 _GAP = 1.0
 _TICK = 0.05
+
+
+def elapsed() -> float:
+    """Return seconds that no clock setting moves, and that a sleeping machine counts, too."""
+    boot = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boot is None else time.clock_gettime(boot)
 
 
 @dataclass(slots=True, eq=False)
@@ -88,7 +94,7 @@ class Anchors:
             whose keys follow each other; when given, nothing is shown to
             others that none of them signed.
         clock: Gives the time that is reported.
-        monotonic: Gives the seconds that intervals are measured in.
+        monotonic: Gives the seconds that intervals are measured in, `elapsed` by default.
 
     Raises:
         ValueError: No anchor, two of one name, a quorum that cannot be met,
@@ -105,7 +111,7 @@ class Anchors:
         directory: str | os.PathLike[str] | None = None,
         verifiers: Sequence[Verifier] | Callable[[], Sequence[Verifier]] = (),
         clock: Clock = now,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = elapsed,
     ) -> None:
         names = [one.name for one in (*required, *optional)]
         if not names or len(set(names)) != len(names):

@@ -42,30 +42,49 @@ class Authority:
     Attributes:
         name: How people call it.
         roots: PEM of one or more certificates that its chain has to end in.
-            Under a public root, name the authority's own certificate instead,
-            or everybody whom that root vouches for is your clock.
+        certificate: PEM of the one certificate that signs its stamps.  Without
+            it, whoever has a certificate for time stamping under one of the
+            roots is your clock: give it under a root that certifies many.
 
     Raises:
-        FormatError: No certificates.
+        FormatError: No certificates, or more than one that signs.
         ValueError: An empty name.
     """
 
     name: str
     roots: str
+    certificate: str = ""
 
     def __post_init__(self) -> None:
         if not self.name:
             msg = "a time stamp authority has a name"
             raise ValueError(msg)
-        self.certificates()
+        self.root_certificates()
+        self.own_certificate()
 
-    def certificates(self) -> list[Certificate]:
+    def root_certificates(self) -> list[Certificate]:
         """Return the roots."""
+        return self._read(self.roots)
+
+    def own_certificate(self) -> Certificate | None:
+        """Return the certificate that signs; None when any under the roots may."""
+        if not self.certificate:
+            return None
+        found = self._read(self.certificate)
+        if len(found) != 1:
+            raise FormatError(
+                f"the time stamp authority {self.name!r} has more than one own certificate",
+                why=f"{len(found)} blocks were found",
+                fix="give the one that signs; those that signed it are roots",
+            )
+        return found[0]
+
+    def _read(self, pem: str) -> list[Certificate]:
         try:
-            return load_pem_x509_certificates(self.roots.encode()[:_MAX_PEM])
+            return load_pem_x509_certificates(pem.encode()[:_MAX_PEM])
         except ValueError as error:
             raise FormatError(
-                f"the roots of the time stamp authority {self.name!r} are no certificates",
+                f"what the time stamp authority {self.name!r} is known by is no certificate",
                 why=shown(str(error)),
                 fix="give PEM, one or more blocks 'BEGIN CERTIFICATE', from the authority's own "
                 "pages",
@@ -99,8 +118,11 @@ def stamped_at(
         raise _no_token(shown(str(error))) from error
     try:
         builder = client.VerifierBuilder()
-        for one in authority.certificates():
+        for one in authority.root_certificates():
             builder = builder.add_root_certificate(one)
+        own = authority.own_certificate()
+        if own is not None:
+            builder = builder.tsa_certificate(own)
         if nonce is not None:
             builder = builder.nonce(nonce)
         stated = response.tst_info.message_imprint.hash_algorithm.dotted_string

@@ -152,10 +152,29 @@ def test_no_changed_token_is_accepted(make_log: Callable, make_authority: Callab
 def test_roots_are_certificates() -> None:
     """Roots that are no PEM certificates are refused when they are given."""
     for roots in ("", "x", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"):
-        with pytest.raises(FormatError, match="no certificates"):
+        with pytest.raises(FormatError, match="no certificate"):
             Authority(name="t", roots=roots)
     with pytest.raises(ValueError, match="name"):
         Authority(name="", roots="")
+
+
+def test_the_certificate_that_signs_may_be_named(
+    make_log: Callable, make_authority: Callable
+) -> None:
+    """With its own certificate named, another one under the same root stamps nothing."""
+    log = make_log(1)
+    one = make_authority("a")
+    receipt = one.anchor.submit(Head.read(log.log))
+    own, root = ((one.where / name).read_text() for name in ("tsa.pem", "root.pem"))
+
+    stamp_of(receipt, Authority(name="a", roots=root, certificate=own))
+
+    with pytest.raises(SignatureError):
+        stamp_of(receipt, Authority(name="a", roots=root, certificate=root))
+    with pytest.raises(FormatError, match="more than one"):
+        Authority(name="a", roots=root, certificate=own + root)
+    with pytest.raises(FormatError, match="no certificate"):
+        Authority(name="a", roots=root, certificate="x")
 
 
 def test_a_token_in_a_receipt_is_base_64(make_log: Callable, make_authority: Callable) -> None:
