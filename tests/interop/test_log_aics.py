@@ -18,6 +18,7 @@ import pytest
 from secureml import keys
 from secureml.evidence._files import Files
 from secureml.evidence.log import Log
+from secureml.evidence.standalone import verify_log as standalone
 from secureml.wire.note import ED25519, VKey
 
 ORIGIN = "log.example/interop"
@@ -112,3 +113,48 @@ def test_an_independent_tool_verifies_our_directory(tmp_path: Path, size: int) -
     found = json.loads(done.stdout)
     assert size == found["size"]
     assert (size + 255) // 256 == found["bundles"]
+
+
+COSIGN = """
+import base64, json, sys
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from aics_tlog import cosignature_vkey, format_vkey, parse_checkpoint, parse_note, sign_cosignature
+asked = json.load(sys.stdin)
+head = parse_checkpoint(parse_note(asked["note"]).text)
+key = Ed25519PrivateKey.generate()
+seen = (head.origin, head.size, head.root)
+_, line = sign_cosignature(key, "witness.example/w", asked["at"], *seen)
+data = base64.b64encode(line.key_id + line.signature).decode()
+vkey = format_vkey(cosignature_vkey("witness.example/w", key.public_key()))
+print(json.dumps({"vkey": vkey, "line": f"\u2014 {line.name} {data}"}))
+"""
+
+
+@pytest.mark.skipif(not can_import(), reason="SECUREML_PY312 names no Python with aics-tlog")
+def test_the_single_file_reads_the_cosignature_of_an_independent_witness(tmp_path: Path) -> None:
+    """A checkpoint that aics-tlog cosigned shows auditors when it was seen, and by whom."""
+    signer = keys.generate("ed25519", purposes=frozenset({"log"}))
+    with Log.open(
+        tmp_path / "log", origin=ORIGIN, signer=signer, create=True, files=Memory()
+    ) as log:
+        log.append(b"entry", sync=False)
+        note = log.publish()
+    done = subprocess.run(
+        [PYTHON, "-c", COSIGN],
+        input=json.dumps({"note": note, "at": 1_795_336_200}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    (tmp_path / "kept").write_text(f"{note}{made['line']}\n", encoding="utf-8")
+    vkey = VKey(ORIGIN, ED25519, signer.verifier.raw).encode()
+    arguments = [str(tmp_path / "log"), "--remembered", str(tmp_path / "kept"), "--key", vkey]
+
+    known, _ = standalone.command([*arguments, "--key", made["vkey"]])
+    unknown, _ = standalone.command(arguments)
+
+    assert (known["verdict"], known["rollback"]) == ("ok", "checked")
+    assert known["witnessed"] == "2026-11-22T08:30:00Z by witness.example/w"
+    assert unknown["not_checked"] == ["witness.example/w (unknown key)"]
