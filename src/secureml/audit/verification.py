@@ -278,9 +278,10 @@ def verify_audit(
             trust=trust,
             remembered=remembered,
             visit=reading.feed,
-            **_known(
-                verify_pruned_log, role=role, anchors=anchors, epochs=epochs, epoch_of=epoch_of
-            ),
+            role=role,
+            anchors=anchors,
+            epochs=epochs,
+            epoch_of=epoch_of,
         )
         head: VerifiedCheckpoint | VerifiedLog = held.head
         minimum = held.minimum
@@ -309,11 +310,6 @@ def verify_audit(
         window=reading.window(head.size, "checked" if remembered else "not checkable"),
         profile=profile,
     )
-
-
-def _known(function: Callable[..., object], **options: object) -> dict[str, Any]:
-    """Return those of *options* that a function has."""
-    return {k: v for k, v in options.items() if k in inspect.signature(function).parameters}
 
 
 def epoch_of(leaf: bytes) -> object | None:
@@ -389,7 +385,9 @@ def _verify_whole(
     epochs: str | os.PathLike[str] | Sequence[str] | None,
     reading: _Reading,
 ) -> VerifiedLog:
-    options = _known(verify_log, visit=reading.feed)
+    options: dict[str, Any] = {}
+    if "visit" in inspect.signature(verify_log).parameters:
+        options["visit"] = reading.feed
     log = verify_log(
         path,
         trust=trust,

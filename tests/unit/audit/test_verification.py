@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from secureml.audit.record import prefix
-from secureml.audit.verification import AuditVerification, _Reading, verify_audit
+from secureml.audit.verification import AuditVerification, _Reading, epoch_of, verify_audit
 from secureml.audit.verify import begin
 from secureml.errors import (
     ConsistencyError,
     DigestMismatchError,
     SecureMLError,
+    StoreError,
     UntrustedSignerError,
     VerificationError,
 )
@@ -347,3 +348,19 @@ def test_a_reading_that_begins_again() -> None:
         reading.window(512, "checked").begins,
         reading.window(512, "checked").size,
     )
+
+
+def test_what_a_leaf_says_of_the_next_key() -> None:
+    """A record of a key's epoch is read; a call, and what only looks like one, is none."""
+    said: JSON = {"next": "x"}
+
+    assert said == epoch_of(leaf(3, "epoch", epoch=said))
+    assert epoch_of(leaf(3)) is None
+    assert epoch_of(b'{"type":"epoch"}') is None
+    assert epoch_of(leaf(3, future={"type": "epoch"})) is None
+
+
+def test_a_log_that_is_not_there(place: Place, tmp_path: Path) -> None:
+    """No log is an error of its own, whatever was asked."""
+    with pytest.raises(StoreError):
+        verify_audit(tmp_path / "nowhere", trust=place.trust)
