@@ -10,11 +10,13 @@ Source: each check function.
 
 import re
 from collections.abc import Callable
+from string import ascii_letters
 from typing import Final
 
 from secureml.detect._checksums import is_date, mod97, weighted
 from secureml.detect._national import cn_resident
 from secureml.detect._plain import Found
+from secureml.detect._text import sticks
 
 __all__ = ["IBAN", "IBAN_LENGTHS", "KINDS", "letters"]
 
@@ -51,7 +53,7 @@ def _iban(text: str, start: int, digit: int) -> int:
         if char not in " -":
             kept.append(char.upper())
         position += 1
-    if len(kept) < size or text[position : position + 1].isalnum():
+    if len(kept) < size or (position < len(text) and sticks(text[position])):
         return 0
     return position * mod97("".join(kept))
 
@@ -195,6 +197,7 @@ _BEFORE_LETTERS: Final = re.compile(
 
 _Check = Callable[[str], bool]
 _MAX_LETTERS: Final = 7
+_LATIN: Final = frozenset(ascii_letters)
 
 
 def _shape(pattern: str) -> re.Pattern[str]:
@@ -263,10 +266,10 @@ def letters(text: str, wanted: frozenset[str], found: Found) -> None:
 def _after(text: str, digit: int, wanted: frozenset[str], found: Found) -> None:
     last = digit - (text[digit - 1] in " -")
     start = last
-    while start and last - start < _MAX_LETTERS and text[start - 1].isalpha():
+    while start and last - start < _MAX_LETTERS and text[start - 1] in _LATIN:
         start -= 1
     shapes = _LEFT.get(last - start, ())
-    if not shapes or (start and text[start - 1].isalnum()):
+    if not shapes or (start and sticks(text[start - 1])):
         return
     if last - start == 2 and IBAN in wanted:  # noqa: PLR2004  letters of a country
         end = _iban(text, start, digit)

@@ -14,6 +14,7 @@ from secureml.detect._checksums import luhn
 from secureml.detect._national import FORMS, Form
 from secureml.detect._phones import international, national
 from secureml.detect._plain import Found
+from secureml.detect._text import sticks
 
 __all__ = ["CARD", "PHONE", "numbers"]
 
@@ -148,7 +149,7 @@ def _chain(text: str, start: int, end: int, table: _Table, found: Found) -> None
     count = len(groups)
     gaps = [text[groups[n][1] : groups[n + 1][0]].replace("\t", " ") for n in range(count - 1)]
     opened = _opens(text, start)
-    closed = end == len(text) or not (text[end].isalnum())
+    closed = end == len(text) or not sticks(text[end])
     if table.phone:
         national(text, groups, gaps, opened=opened, closed=closed, found=found)
     last = 0
@@ -223,7 +224,7 @@ def _opens(text: str, start: int) -> bool:
     if start == 0:
         return True
     left = text[start - 1]
-    if left.isalnum():
+    if sticks(left):
         return False
     if left in "-." and start > 1 and text[start - 2].isalnum():
         # "SSN-123…" is a number after a word, "a716-4466…" is the rest of an id.

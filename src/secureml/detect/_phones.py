@@ -13,6 +13,7 @@ import re
 from typing import Final
 
 from secureml.detect._plain import Found
+from secureml.detect._text import sticks
 
 __all__ = ["international", "national"]
 
@@ -72,9 +73,9 @@ def international(text: str, found: Found) -> None:
     """Report numbers that begin with a plus and a country code."""
     for match in _INTERNATIONAL.finditer(text):
         start, end = match.span()
-        if start and (text[start - 1].isalnum() or text[start - 1] in "+/="):
+        if start and (sticks(text[start - 1]) or text[start - 1] in "+/"):
             continue
-        if end < len(text) and text[end].isalnum():
+        if end < len(text) and sticks(text[end]):
             continue
         digits = "".join(_DIGIT.findall(match.group()))
         if len(digits) > _E164_MAX:
@@ -127,8 +128,7 @@ def national(
             size = _known(text, groups, gaps, index)
         if size and (index + size < count or closed):
             begin = groups[index][0]
-            if begin and text[begin - 1] == "(":
-                begin -= 1
+            begin -= _boxed(text, groups[index])
             if not _VETO.search(before):
                 found(begin, groups[index + size - 1][1], _KIND)
         index += size or 1
@@ -162,7 +162,12 @@ def _announced(text: str, groups: _Groups, found: Found) -> None:
         total += stop - begin
         last = stop
     if total >= _CUED_MIN:
-        found(groups[0][0] - (text[groups[0][0] - 1 : groups[0][0]] == "("), last, _KIND)
+        found(groups[0][0] - _boxed(text, groups[0]), last, _KIND)
+
+
+def _boxed(text: str, group: tuple[int, int]) -> bool:
+    begin, stop = group
+    return begin > 0 and text[begin - 1] == "(" and text[stop : stop + 1] == ")"
 
 
 def _known(text: str, groups: _Groups, gaps: list[str], index: int) -> int:
@@ -170,7 +175,7 @@ def _known(text: str, groups: _Groups, gaps: list[str], index: int) -> int:
     first = text[groups[index][0] : groups[index][1]]
     lengths = tuple(stop - begin for begin, stop in groups[index : index + 6])
     between = gaps[index : index + 5]
-    boxed = text[groups[index][0] - 1 : groups[index][0]] == "("
+    boxed = _boxed(text, groups[index])
     if lengths[:3] == (3, 3, 4) and (
         boxed or (between[0] == between[1] and between[0] in {"-", "."})
     ):
@@ -213,7 +218,7 @@ def _leading_zero(text: str, groups: _Groups, gaps: list[str], index: int, first
         length = stop - begin
         french = french and length == 2  # noqa: PLR2004  as above
         whole = total >= _NATIONAL_MIN and text[begin] == "0"
-        if total + length > most or length < 2 or whole:  # noqa: PLR2004  no group of one digit
+        if total + length > most or (length < 2 and not abroad) or whole:  # noqa: PLR2004  no group of one digit
             break
         if number > index and len(gaps[number - 1]) > 2:  # noqa: PLR2004  ") " is the widest
             break

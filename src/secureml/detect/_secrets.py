@@ -123,7 +123,8 @@ _ASSIGNMENT: Final = re.compile(
     r"(?P<sep>[ \t]{0,4}(?:=>|:=|==?|:|=)[ \t]{0,4}| (?:is|was|ist|est|es)[ :]{1,3}"
     r"|[ \t]{1,2}(?=[\"'`]))"
     r"(?:[rbuf]{0,2}(?P<quote>[\"'`]))?"
-    r"(?P<value>(?(quote)[^\"'`\r\n]{1,512}|(?:[^\s\"'`<>,;&]|[,;&](?![\w.-]{1,40}=|\s|$)){1,512}))",
+    r"(?P<value>(?(quote)[^\"'`\r\n]{1,512}|[^\s\"'`<>,;&]{1,256}"
+    r"(?:[,;&](?![\w.-]{1,40}=|\s|$)[^\s\"'`<>,;&]{0,256}){0,8}))",
     re.IGNORECASE,
 )
 _IS_KEY: Final = re.compile(_KEY + "$", re.IGNORECASE)
@@ -234,9 +235,13 @@ def _private_keys(text: str, found: Found) -> None:
 
 
 def _assigned(text: str, found: Found) -> None:
+    end = 0
     for start in _hints(text):
+        if start < end:
+            continue
         match = _ASSIGNMENT.match(text, start)
         if match is not None and _is_value(text, match):
+            end = match.end()
             found(*match.span("value"), ASSIGNED)
     if "--" in text:
         for match in _FLAG.finditer(text):
@@ -254,7 +259,7 @@ def _hints(text: str) -> list[int]:
         while place >= 0:
             places.append(place)
             place = lower.find(hint, place + len(hint))
-    return places
+    return sorted(places)
 
 
 def _is_value(text: str, match: re.Match[str]) -> bool:

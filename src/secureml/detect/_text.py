@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Plain", "plain"]
+__all__ = ["Plain", "plain", "sticks"]
 
 # Characters that no reader sees: soft hyphen, joiners, marks of direction,
 # variation selectors, tags, byte order mark, NUL (text that was UTF-16).
@@ -59,6 +59,18 @@ class Plain:
         if self.origin is None:
             return start, end
         return self.origin[start], self.origin[end - 1] + 1
+
+
+def sticks(char: str) -> bool:
+    """
+    Return whether a digit beside *char* is a part of the same word.
+
+    Letters of scripts that put no space between words do not stick: a number
+    stands directly after the word that announces it.
+    """
+    if char.isascii():
+        return char.isalnum()
+    return char.isdigit() or char.lower() != char.upper()
 
 
 _CACHE: dict[str, str] = {}
