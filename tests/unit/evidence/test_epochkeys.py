@@ -479,6 +479,35 @@ def test_a_lost_key_is_named(machine: Machine) -> None:
         machine.start()
 
 
+@pytest.mark.parametrize(
+    "torn", [b"log.ex", b"\xe2\x80", b"log\n1\nAA=\n\n\xe2\x80\x94 x", bytes(90)]
+)
+def test_a_torn_note_is_cut_off(machine: Machine, torn: bytes) -> None:
+    """What a loss of power left of a note, even of a character, is gone before the next."""
+    machine.hand_over()
+    machine.add()
+    machine.publish()
+    machine.log.close()
+    with machine.notes.open("ab") as file:
+        file.write(torn)
+
+    machine.start()
+    machine.hand_over()
+    assert 2 == len(read_notes(machine.notes))
+    machine.add()
+    machine.publish()
+    machine.check()
+
+
+def test_a_note_that_is_there_is_kept_once(machine: Machine) -> None:
+    """Asked to keep the note that is the last already, nothing is written."""
+    machine.hand_over()
+    whole = machine.notes.read_bytes()
+
+    machine.keys._disk.keep(read_notes(machine.notes)[0], 1)
+    assert whole == machine.notes.read_bytes()
+
+
 def test_a_new_log_has_new_places(machine: Machine) -> None:
     """Keys or notes that are there are not made anew."""
     for directory, notes in (

@@ -349,6 +349,23 @@ def test_an_epoch_is_announced_once(world: World) -> None:
             world.verify()
 
 
+@pytest.mark.parametrize("other", ["left out", "used again"])
+def test_the_leaf_under_a_boundary_is_the_next(world: World, other: str) -> None:
+    """A boundary whose leaf leaves a number out, or names a key that is over, leads nowhere."""
+    stranger = keys.generate("ed25519", purposes={"audit"})
+    if other == "left out":
+        body = epoch_body(4, ORIGIN, stranger.verifier)
+    else:
+        body = epoch_body(3, ORIGIN, world.signers[0].verifier)
+    entries = [*world.entries, leaf(body)]
+    world.rewrite(entries, world.signers[2])
+    notes = [*read_notes(world.notes), world.forge(2, len(entries))]
+    world.rewrite([*entries, b"more"], world.signers[0 if other == "used again" else 2])
+
+    with pytest.raises(ConsistencyError, match=r"was left out|key of epoch 0 again"):
+        world.verify(epochs=notes)
+
+
 def test_an_announcement_is_for_its_log(world: World) -> None:
     """A leaf with a key by another name, of another type or in another form is malformed."""
     key = keys.generate("ed25519").verifier

@@ -14,8 +14,10 @@ from secureml.evidence.rotation import (
 )
 from secureml.evidence.trust import Identity, Position, Trust
 from secureml.evidence.verify import verify
+from secureml.evidence.witness import Witness
 from secureml.keys import KeySigner, generate
 from secureml.wire.dsse import Envelope, Signature, pae
+from secureml.wire.note import COSIGNATURE, VKey
 from secureml.wire.statement import DATASET, KEY_ROTATION, PAYLOAD_TYPE, Statement, Subject
 
 LOG = "secureml.local/a"
@@ -242,3 +244,29 @@ def test_the_statement_names_the_new_key() -> None:
     assert statement.predicate_type == KEY_ROTATION
     assert statement.subject[0].digest == {"sha256": NEW.verifier.fingerprint[7:]}
     assert statement.predicate["old"] == OLD.verifier.fingerprint
+
+
+def test_a_second_key_hands_over_to_its_kind() -> None:
+    """An ML-DSA-44 key follows one, from the next size on, and witnesses stay in the trust."""
+    old, new = (generate("mldsa-44", purposes={"log"}) for _ in range(2))
+    first = generate("ed25519", purposes={"log"})
+    seen = Witness("w", VKey("w", COSIGNATURE, generate("ed25519").verifier.raw))
+    logs = [
+        Identity(name=name, verifier=one.verifier, roles=frozenset({"log"}), origin=LOG)
+        for name, one in (("first", first), ("second", old))
+    ]
+    trust = Trust(tuple(logs), witnesses=(seen,), quorum=1)
+
+    after = apply_rotation(
+        rotate(old, new, ["log"], name="third", origin=LOG), trust=trust, position=at(7)
+    )
+    assert {LOG: 7} == dict(after.identities[1].retired)
+    assert ("third", 8, LOG) == (
+        after.identities[2].name,
+        after.identities[2].since,
+        after.identities[2].origin,
+    )
+    assert ((seen,), 1) == (after.witnesses, after.quorum)
+    for one, other in ((old, first), (first, new)):
+        with pytest.raises(ValueError, match="hands over to an mldsa-44 key only"):
+            rotation_statement(one.verifier, other.verifier, ["log"], name="x", origin=LOG)

@@ -442,6 +442,9 @@ def test_a_new_one_has_new_places(machine: Machine, tmp_path: Path) -> None:
     """A tail that is there is not begun anew."""
     with pytest.raises(StoreError, match="already"):
         SealedTail.create(machine.path, tmp_path / "new", origin=ORIGIN)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreError, match="could not begin"):
+        SealedTail.create(tmp_path / "file/a", tmp_path / "file/b", origin=ORIGIN)
     with pytest.raises(ValueError, match="origin"):
         SealedTail.create(tmp_path / "a", tmp_path / "b", origin="a b")
 
