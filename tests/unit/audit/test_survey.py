@@ -567,3 +567,31 @@ def test_a_profile_waits_for_reviews() -> None:
 def test_severities_are_two() -> None:
     """Every code has one of the two severities."""
     assert {ERROR, WARNING} == set(_notes.CODES.values())
+
+
+def test_ids_keep_their_place_across_a_hole() -> None:
+    """What was pruned does not move the places of what is left."""
+    made = Book().start(ALICE).call(ALICE, 3)
+    twin = made.leaf(ALICE, "call", **RAN)
+    made.call(ALICE, 2)
+    made.leaf(ALICE, "call", **RAN, id=twin)
+    survey = _survey.Survey()
+    survey.feed(0, made.leaves[:5])
+    survey.feed(512, made.leaves[5:])
+    survey.close(None, None)
+    (found,) = survey.notes.findings()
+
+    assert ("duplicate-id", "one of the leaves 512 to 514") == (found.code, found.place)
+    assert "leaves 0 to 4, leaves 512 to 514" in found.what
+
+
+def test_an_id_is_found_at_its_own_place_only() -> None:
+    """Bytes that look like an id, and lie across two, are none."""
+    ids = bytes(range(32)) + bytes(range(32, 48))
+    run = _ids._Run(0, 3, ids)
+
+    assert run.holds(bytes(range(16, 32)))
+    assert not run.holds(bytes(range(8, 24)))
+    assert _ids._Run(0, 3, bytes(8) + bytes(range(1, 17)) + bytes(range(1, 17)) + b"x" * 8).holds(
+        bytes(range(9, 17)) + bytes(range(1, 9))
+    )
