@@ -18,7 +18,7 @@ RFC 8032 (verification only: no secret ever comes near this file); secureml-audi
 Not checked, and named where it is met: ML-DSA signatures, and the values beside the log.
 """
 
-# ruff: noqa: ANN401, B905, EXE001, N818, PLR2004, PTH112, PTH118, PTH123, RUF007
+# ruff: noqa: ANN401, B905, EXE001, FURB162, N818, PLR2004, PTH112, PTH118, PTH123, RUF007
 # One file that runs on Python 3.9 and reads any JSON; its numbers are those of the formats.
 from __future__ import annotations
 
@@ -684,9 +684,10 @@ class Writer:
 
     def __init__(self, name: str) -> None:
         self.name, self.short = name, f"writer {name[:8]}"
-        self.next = self.count = self.skew = self.beat = self.hole = 0
+        self.next = self.count = self.skew = self.beat = self.hole = self.dropped = 0
         self.last = -1  # its last record
-        self.time = ""
+        self.time = ""  # the latest in its records
+        self.wrote = 0.0  # when it last wrote: a call's time is when that began
         self.ended = self.finished = False
         self.intents: dict[str, int] = {}
 
@@ -763,7 +764,7 @@ class Records:
         if writer.hole != self.holes and seq > writer.next:
             self.joined[writer.name] = index, seq
             writer.count += seq - writer.next
-            writer.next, writer.time = seq, ""
+            writer.next, writer.wrote = seq, 0.0
         writer.hole = self.holes
         was, gone = f"{writer.short} goes from {writer.next - 1} to", seq - writer.next
         if gone:
@@ -796,12 +797,16 @@ class Records:
             writer.intents[name] = index
         elif kind == "start":
             writer.beat = said.get("heartbeat_s", 0)
+            writer.wrote = moment(body["time"])
+        elif kind == "clock":
+            writer.wrote = moment(body["time"])
         elif kind in {"end", "heartbeat"}:
             writer.ended = writer.ended or kind == "end"
             if said["records"] != writer.count + writer.skew:
                 self.add(index, f"{short} counts {said['records']} records, not {writer.count}")
             writer.skew = said["records"] - writer.count
         elif kind == "gap":
+            writer.dropped += said["dropped"]
             self.warn(index, f"{short} refused {said['dropped']} records: {said['reason']}")
         elif kind == "disk-full":
             self.warn(index, f"{short} had no room for {body['disk_full']['refused']} records")
@@ -810,6 +815,9 @@ class Records:
             if said["verdict"] not in {"clean", "torn"}:
                 tell = self.add if said["verdict"] in {"corrupt", "gap"} else self.warn
                 tell(index, f"writer {said['writer'][:8]} left its records {said['verdict']}")
+        if writer.beat:
+            at = moment(body["time"]) + body.get("latency_us", 0) / 1e6
+            writer.wrote = max(writer.wrote, at)
         for profile in self.profiles if kind == "call" else ():
             for field in lacks(profile, body):
                 self.add(index, f"lacks {field} ({profile})")
@@ -821,19 +829,21 @@ class Records:
 
     def finish(self, again: Callable[[], Iterator[tuple[int, list[bytes]]]]) -> None:
         """Judge what only the end of the log can tell; *again* reads the entries once more."""
-        latest = max((writer.time for writer in self.writers.values()), default="")
+        end = max((max(one.wrote, moment(one.time)) for one in self.writers.values()), default=0.0)
         for writer in self.writers.values():
             index, took = self.recovered.pop(writer.name, (0, {}))
-            tell = self.add if writer.finished else self.warn
+            unfit = writer.finished and len(writer.intents) > writer.dropped
             if not writer.finished and took:
                 self.warn(writer.last, f"{writer.short} died after this; entry {index} took over")
                 if took["verdict"] in {"clean", "torn"} and took["records"] > writer.count:
                     self.add(index, f"took over {took['records']} records, not {writer.count}")
             elif not writer.finished:
-                silent = seconds(writer.time, latest) if writer.beat else 0
+                silent = end - writer.wrote if writer.beat else 0
                 if silent <= 2 * writer.beat:
                     continue  # at work, for all that anybody knows
-                self.add(writer.last, f"{writer.short} fell silent for {silent} s, without an end")
+                what = f"{writer.short} fell silent for {silent:.0f} s, without an end"
+                self.add(writer.last, what)
+            tell = self.add if unfit else self.warn
             for index in writer.intents.values():
                 tell(index, f"{writer.short} announced a call, and never said how it ended")
         for index, took in self.recovered.values():
@@ -882,10 +892,9 @@ def lacks(profile: str, body: dict[str, Any]) -> list[str]:
     ]
 
 
-def seconds(start: str, end: str) -> int:
-    """Return how much later *end* is."""
-    first, last = (datetime.fromisoformat(one[:-1]) for one in (start, end))
-    return int((last - first).total_seconds())
+def moment(text: str) -> float:
+    """Return a time in seconds since 1970; 0 for none."""
+    return datetime.fromisoformat(text[:-1] + "+00:00").timestamp() if text else 0.0
 
 
 # --- Proofs, and the command -------------------------------------------------------------------
@@ -965,7 +974,8 @@ def verify_log(
     records.finish(lambda: ((number * WIDTH, tree.bundle(number)) for number in bundles))
     window = f"entries {covered} to {head.size - 1}" if kept else "whole log"
     if records.since and records.latest:
-        window += f", {seconds(records.since, records.latest)} s from {records.since}"
+        lasted = moment(records.latest) - moment(records.since)
+        window += f", {lasted:.0f} s from {records.since}"
     gone = f"; {len(tree.absent)} bundles pruned" if tree.absent else ""
     said = (
         "not looked at" if quick else f"{records.found} findings" if records.found else "complete"
