@@ -269,6 +269,18 @@ ACCOUNTED: dict[str, Maker] = {
             "1: writer bbbbbbbb died after this; entry 3 took over",
         ],
     ),
+    "dropped after it was announced": lambda r: (
+        [
+            r("start"),
+            r("intent"),
+            r("gap", gap={"dropped": 1, "reason": "full"}),
+            r("end", end={"records": 4}),
+        ],
+        [
+            "1: writer aaaaaaaa announced a call, and never said how it ended",
+            "2: writer aaaaaaaa refused 1 records: full",
+        ],
+    ),
     "a verdict of later": lambda r: (
         [r("start"), r("recovery", recovery={"records": 2, "verdict": "odd", "writer": B})],
         ["1: writer bbbbbbbb left its records odd"],
