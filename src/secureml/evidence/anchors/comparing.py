@@ -272,7 +272,11 @@ class _Comparison:
             note, self.held = self.directory.at_checkpoint(self.snapshot)
         except UnexpectedFileError as error:
             self.say("cut", error.what, error.why)
-            note = read_file(self.path / CHECKPOINT, limit=NOTE_LIMIT).decode("utf-8", "replace")
+            try:
+                data = read_file(self.path / CHECKPOINT, limit=NOTE_LIMIT)
+            except (FileNotFoundError, FormatError, UnexpectedFileError):
+                return None  # what is said already is about the checkpoint
+            note = data.decode("utf-8", "replace")
         except FormatError as error:
             self.say("edited", f"the checkpoint of {head.origin!r} is none", error.what)
             return None

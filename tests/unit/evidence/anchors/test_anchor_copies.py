@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from secureml.evidence.anchors import (
 )
 from secureml.evidence.anchors.stores import Version
 from secureml.evidence.checklog import verify_log
+from secureml.evidence.trust import Trust
 
 PLACES = ["folder", "s3"]
 
@@ -528,3 +530,115 @@ def test_a_folder_without_the_right_to_write(tmp_path: Path) -> None:
 
     with read_only(tmp_path / "share"), pytest.raises(StoreError):
         Folder(tmp_path / "share").put_new("a", b"1")
+
+
+# Findings, one by one
+
+
+def test_an_object_that_is_gone_from_the_copy_is_said(make_log: Callable, tmp_path: Path) -> None:
+    """A full tile that a checkpoint in the copy covers is missed."""
+    log = make_log(300)
+    store = Folder(tmp_path / "share")
+    CopyAnchor(name="copy", store=store).submit(Head.read(log.log))
+    (tmp_path / "share" / "tile" / "entries" / "000").unlink()
+
+    report = compare_copy(log.directory, store, trust=log.trust)
+
+    assert ["copy-missing"] == names(report)
+    with pytest.raises(UnexpectedFileError, match="lacks 'tile/entries/000'"):
+        report.enforce()
+
+
+def test_tiles_that_came_before_their_checkpoint_are_no_finding(
+    make_log: Callable, tmp_path: Path
+) -> None:
+    """A copy that stopped between the tiles and the note compares up to the last note."""
+    log = make_log(200)
+    store = Folder(tmp_path / "share")
+    anchor = CopyAnchor(name="copy", store=store)
+    anchor.submit(Head.read(log.log))
+    log.grow(300)
+    receipt = anchor.submit(Head.read(log.log))
+    (tmp_path / "share" / receipt.values["place"].removeprefix(f"{store.place}/")).unlink()
+
+    report = compare_copy(log.directory, store, trust=log.trust).enforce()
+
+    assert (report.size, report.log_size) == (200, 500)
+
+
+def test_the_copy_of_another_log_is_a_fork(make_log: Callable, tmp_path: Path) -> None:
+    """A log that has another name than its copy is not compared further."""
+    log, other = make_log(3), make_log(3, name="other", origin="other.example")
+    store = Folder(tmp_path / "share")
+    CopyAnchor(name="copy", store=store).submit(Head.read(log.log))
+    (identity,) = other.trust.identities
+    both = Trust((*log.trust.identities, replace(identity, name="other")))
+
+    assert ["forked"] == names(compare_copy(other.directory, store, trust=both))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "finding"),
+    [
+        ("tile/0/000", b"short", "edited"),
+        ("tile/entries/000", b"\xff\xff", "edited"),
+        ("tile/entries/000", None, "edited"),
+        ("tile/0/001.p/44", b"", "edited"),
+        ("tile/entries/001.p/44", b"\0", "edited"),
+    ],
+)
+def test_a_file_that_is_none_is_edited(
+    make_log: Callable, tmp_path: Path, name: str, data: bytes | None, finding: str
+) -> None:
+    """A file of another length, another format or another kind is named."""
+    log = make_log(300)
+    store = Folder(tmp_path / "share")
+    CopyAnchor(name="copy", store=store).submit(Head.read(log.log))
+    path = log.directory / name
+    path.unlink()
+    if data is None:
+        path.symlink_to(tmp_path / "elsewhere")
+    else:
+        path.write_bytes(data)
+
+    report = compare_copy(log.directory, store, trust=log.trust)
+
+    assert [finding] == names(report)
+    assert any(name in one.what for one in report.findings)
+
+
+def test_an_edited_tile_of_a_pruned_log_is_no_fork(make_log: Callable, tmp_path: Path) -> None:
+    """Tiles that do not lead to the log's own root were edited, pruned or not."""
+    log = make_log(600)
+    store = Folder(tmp_path / "share")
+    CopyAnchor(name="copy", store=store).submit(Head.read(log.log))
+    path = log.directory / "tile" / "0" / "001"
+    path.write_bytes(bytes(32) + path.read_bytes()[32:])
+
+    report = compare_copy(log.directory, store, trust=log.trust, minimum=256)
+
+    assert ["edited"] == names(report)
+
+
+def test_a_bundle_in_the_copy_that_is_none_is_foreign(make_log: Callable, tmp_path: Path) -> None:
+    """Garbage under the name of a bundle is a finding about the copy."""
+    log = make_log(3)
+    store = Folder(tmp_path / "share")
+    CopyAnchor(name="copy", store=store).submit(Head.read(log.log))
+    (tmp_path / "share" / "tile" / "entries" / "000.p" / "3").write_bytes(b"\xff")
+
+    assert ["copy-foreign"] == names(compare_copy(log.directory, store, trust=log.trust))
+
+
+def test_a_checkpoint_that_is_a_directory_is_cut(make_log: Callable, tmp_path: Path) -> None:
+    """Something else where the checkpoint was is reported, not followed."""
+    log = make_log(3)
+    store = Folder(tmp_path / "share")
+    CopyAnchor(name="copy", store=store).submit(Head.read(log.log))
+    (log.directory / "checkpoint").unlink()
+    (log.directory / "checkpoint").mkdir()
+
+    report = compare_copy(log.directory, store, trust=log.trust)
+
+    assert ["cut"] == names(report)
+    assert report.log_size is None
