@@ -423,16 +423,15 @@ class _Comparison:
         self.watch(version, others, kept, BUNDLE_LIMIT)
         if log_size is None or tile.width > tile_width(log_size, tile.level, tile.number):
             return  # the log has not that many any more, which was said
-        last = tile.number * FULL + tile.width
-        if tile.kind == "entries" and last <= self.minimum:
-            return
         self.files += 1
         try:
             data, own = self.file(
                 tile._replace(width=tile_width(log_size, tile.level, tile.number))
             )
         except FileNotFoundError:
-            self.say("cut", f"the log lacks {tile.path!r}", "its own checkpoint covers it")
+            last = tile.number * FULL + tile.width
+            if tile.kind != "entries" or last > self.minimum:
+                self.say("cut", f"the log lacks {tile.path!r}", "its own checkpoint covers it")
         except (FormatError, UnexpectedFileError) as error:
             self.say("edited", error.what, error.why)
         else:

@@ -620,6 +620,20 @@ def test_an_edited_tile_of_a_pruned_log_is_no_fork(make_log: Callable, tmp_path:
     assert ["edited"] == names(report)
 
 
+def test_an_entry_that_a_hold_kept_is_compared(make_log: Callable, tmp_path: Path) -> None:
+    """Below the minimum a bundle may be gone; one that is there is compared like any other."""
+    log = make_log(600)
+    store = Folder(tmp_path / "share")
+    CopyAnchor(name="copy", store=store).submit(Head.read(log.log))
+    path = log.directory / "tile" / "entries" / "000"
+    path.write_bytes(path.read_bytes().replace(b"entry 17", b"entry 71"))
+
+    report = compare_copy(log.directory, store, trust=log.trust, minimum=256)
+
+    assert ["edited"] == names(report)
+    assert "entry 17, " in report.findings[0].what
+
+
 def test_a_bundle_in_the_copy_that_is_none_is_foreign(make_log: Callable, tmp_path: Path) -> None:
     """Garbage under the name of a bundle is a finding about the copy."""
     log = make_log(3)
