@@ -27,11 +27,11 @@ from typing import Final, TypeVar
 from secureml._progress import Progress, progress
 from secureml.audit._columns import COLUMNS, Found, read_leaf
 from secureml.audit._filter import Filter
-from secureml.audit._source import Source
+from secureml.audit._source import BUNDLE, Source
 from secureml.errors import DigestMismatchError, VerificationError
 from secureml.wire.merkle import EMPTY_ROOT, node_hash
 
-__all__ = ["Index", "StaleError"]
+__all__ = ["GONE", "Index", "StaleError"]
 
 T = TypeVar("T")
 
@@ -55,7 +55,15 @@ _TABLES: Final = (
     f"PRAGMA application_id = {_APPLICATION}",
     f"PRAGMA user_version = {_VERSION}",
 )
-_KEYS: Final = ("time", "id", "actor", "request", "trace_id")
+GONE: Final = "pruned"
+"""What ``malformed`` says of an entry that was removed; such rows are never handed out."""
+_GONE_ROW: Final = (*[None] * (len(COLUMNS) - 1), GONE)
+_BLANK: Final = ", ".join(f'"{name}" = NULL' for name in COLUMNS if name != "malformed")
+_FORGET: Final = (
+    f"UPDATE entry SET {_BLANK}, malformed = ? "  # noqa: S608  names of ours
+    'WHERE "index" >= ? AND "index" < ? AND malformed IS NOT ?'
+)
+_KEYS: Final = ("time", "id", "actor", "request", "trace_id", "malformed")
 """Columns that are looked up; built after the rows, which is faster."""
 
 
@@ -180,6 +188,7 @@ class Index:
         try:
             connection.execute("PRAGMA trusted_schema = OFF")
             connection.execute("PRAGMA cell_size_check = ON")
+            connection.execute("PRAGMA secure_delete = ON")
             connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")  # Of a new file only.
             if self._path is not None:
                 connection.execute("PRAGMA journal_mode = WAL")
@@ -227,6 +236,7 @@ class Index:
             source = source.again()
             self.source = source if source.size >= state.size else self.source
         self._continue(connection, state)
+        self._forget(connection)
         if state.size >= self.source.size:
             return
         total = self.source.size - state.size
@@ -270,6 +280,25 @@ class Index:
                 raise StaleError from None
             raise
 
+    def _forget(self, connection: sqlite3.Connection) -> None:
+        """Remove what was pruned from the log, for the index is a copy of it."""
+        gone = self.source.gone
+        now = sha256(repr(sorted(gone)).encode()).hexdigest()
+        if connection.execute("SELECT value FROM state WHERE name = 'gone'").fetchone() != (now,):
+            with _transaction(connection):
+                for bundle in sorted(gone):
+                    first = bundle * BUNDLE
+                    connection.execute(_FORGET, (GONE, first, first + BUNDLE, GONE))
+                connection.execute("INSERT OR REPLACE INTO state VALUES ('gone', ?)", (now,))
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        size = min(_read_state(connection).size, self.source.size)
+        counted = connection.execute(
+            'SELECT count(*) FROM entry WHERE malformed = ? AND "index" < ?', (GONE, size)
+        ).fetchone()
+        expected = sum(max(0, min(BUNDLE, size - bundle * BUNDLE)) for bundle in gone)
+        if counted != (expected,):
+            raise StaleError  # What is there again is handed out again.
+
     def _chunk(self, connection: sqlite3.Connection, done: Progress) -> _State:
         with _transaction(connection):
             state = _read_state(connection)
@@ -284,9 +313,8 @@ class Index:
         return state
 
     def _rows(self, state: _State, stop: int) -> Iterator[tuple[object, ...]]:
-        for leaf in self.source.entries(state.size, stop):
-            digest = sha256(b"\0" + leaf).digest()
-            yield (state.size, digest, *read_leaf(leaf).values)
+        for index, leaf, digest in self.source.leaves(state.size, stop):
+            yield (index, digest, *(_GONE_ROW if leaf is None else read_leaf(leaf).values))
             state.add(digest)
 
     def pages(self, wanted: Filter, limit: int | None, *, check: bool) -> Iterator[list[Found]]:
@@ -301,7 +329,8 @@ class Index:
         condition, bound = wanted.sql()
         statement = (
             f"SELECT {', '.join(_NAMES)} FROM entry "  # noqa: S608  values are bound
-            f'WHERE "index" >= ? AND "index" < ? AND {condition} ORDER BY "index" LIMIT ?'
+            f'WHERE "index" >= ? AND "index" < ? AND malformed IS NOT \'{GONE}\' '
+            f'AND {condition} ORDER BY "index" LIMIT ?'
         )
         size = self.source.size
         start, left = 0, size if limit is None else min(limit, size)

@@ -4,22 +4,33 @@ What is read when the audit log is read: entries under one checkpoint.
 A verified log, the log of this process and a directory are read in the same
 way.  Whichever it is, the entries are those of one size and one root, so an
 answer can say what it is an answer about.
+
+Entries that were pruned are gone, and their hashes are not: they count for the
+root, and say nothing.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 from typing import TypeAlias
 
+from secureml.audit.retention import verify_pruned_log
 from secureml.errors import ConsistencyError
 from secureml.evidence.checklog import VerifiedLog, verify_log
 from secureml.evidence.log import Log
+from secureml.evidence.pruning import absent_bundles
 from secureml.evidence.trust import Trust
+from secureml.wire import tiles
 from secureml.wire.checkpoint import Checkpoint
 from secureml.wire.merkle import ConsistencyProof
 from secureml.wire.note import Note
 
-__all__ = ["Readable", "Source", "source_of"]
+__all__ = ["BUNDLE", "Readable", "Source", "source_of"]
+
+BUNDLE = 256
+"""Entries in a bundle (C2SP tlog-tiles)."""
 
 Readable: TypeAlias = VerifiedLog | Log | str | os.PathLike[str]
 """A verified log, a log, or the directory of one."""
@@ -38,6 +49,8 @@ class Source:
         entries: Yields the entries from the first number up to, not including, the second.
         continues: Proves that the first so many entries begin this log.
         again: Looks again: the log may have grown.
+        gone: Numbers of the bundles, of 256 entries each, that were pruned.
+        hashes: Returns the leaf hashes of the bundle with this number.
     """
 
     origin: str
@@ -47,6 +60,34 @@ class Source:
     entries: Callable[[int, int], Iterator[bytes]]
     continues: Callable[[int], ConsistencyProof]
     again: Callable[[], "Source"]
+    gone: frozenset[int]
+    hashes: Callable[[int], Sequence[bytes]]
+
+    def leaves(self, start: int, stop: int) -> Iterator[tuple[int, bytes | None, bytes]]:
+        """
+        Yield index, leaf and leaf hash from *start* up to, not including, *stop*.
+
+        The leaf is None where it was pruned.
+
+        Raises:
+            VerificationError, StoreError, FormatError: The log cannot be read.
+        """
+        at = start
+        while at < stop:
+            bundle = at // BUNDLE
+            if bundle in self.gone:
+                end = min(stop, (bundle + 1) * BUNDLE)
+                hashes = self.hashes(bundle)
+                yield from ((index, None, hashes[index % BUNDLE]) for index in range(at, end))
+            else:
+                end = stop
+                if self.gone:
+                    end = min(
+                        stop, min((b * BUNDLE for b in self.gone if b > bundle), default=stop)
+                    )
+                for index, leaf in enumerate(self.entries(at, end), at):
+                    yield index, leaf, sha256(b"\0" + leaf).digest()
+            at = end
 
     def facts(self) -> dict[str, str]:
         """Return what an answer says about the log it is from."""
@@ -84,7 +125,7 @@ def source_of(log: object, *, trust: Trust | None = None) -> Source:
     if isinstance(log, str | os.PathLike):
         if trust is None:
             return _plain(Log.open(log))
-        return _verified(verify_log(log, trust=trust, role="audit"))
+        return _checked(log, trust)
     if trust is not None:
         msg = "trust= goes with a directory; verify_log makes a verified log of it"
         raise TypeError(msg)
@@ -110,17 +151,48 @@ def _verified(log: VerifiedLog) -> Source:
         entries=entries,
         continues=log.consistency,
         again=lambda: _verified(log),
+        gone=frozenset(),
+        hashes=lambda _: (),
     )
 
 
 def _plain(log: Log) -> Source:
     seen = Checkpoint.decode(Note.decode(log.checkpoint_note()).text)
+    return _open(log, seen.origin, seen.size, seen.root, None)
+
+
+def _checked(directory: str | os.PathLike[str], trust: Trust) -> Source:
+    """Verify a directory, which may have been pruned."""
+    path = Path(directory)
+    log = Log.open(path)
+    seen = Checkpoint.decode(Note.decode(log.checkpoint_note()).text)
+    if not absent_bundles(log.directory, seen.size):
+        return _verified(verify_log(path, trust=trust, role="audit"))
+    head = verify_pruned_log(path, trust=trust).head
+    # Who reads hashes every entry, and compares the root with this one.
+    return _open(log, head.origin, head.size, head.root, trust)
+
+
+def _open(log: Log, origin: str, size: int, root: bytes, trust: Trust | None) -> Source:
+    def hashes(bundle: int) -> Sequence[bytes]:
+        data = (log.directory / tiles.tile_path(0, bundle)).read_bytes()
+        found = [data[at : at + 32] for at in range(0, len(data), 32)]
+        if len(found) != BUNDLE or len(found[-1]) != len(root):
+            raise ConsistencyError(
+                f"the tile of bundle {bundle} of {origin!r} was changed",
+                why=f"it has {len(data)} bytes",
+                fix="verify the log, and get an untouched copy",
+            )
+        return found
+
     return Source(
-        origin=seen.origin,
-        size=seen.size,
-        root=seen.root,
-        verified=False,
+        origin=origin,
+        size=size,
+        root=root,
+        verified=trust is not None,
         entries=log.entries,
-        continues=lambda old: log.consistency(old, seen.size),
-        again=lambda: _plain(log),
+        continues=lambda old: log.consistency(old, size),
+        again=lambda: _plain(log) if trust is None else _checked(log.directory, trust),
+        gone=absent_bundles(log.directory, size),
+        hashes=hashes,
     )

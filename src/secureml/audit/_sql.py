@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from secureml.audit._columns import COLUMNS
-from secureml.audit._index import Index
+from secureml.audit._index import GONE, Index
 from secureml.errors import StoreError
 
 __all__ = ["select"]
@@ -111,7 +111,8 @@ def _make_view(connection: sqlite3.Connection, index: Index) -> None:
     connection.execute(
         f"CREATE TEMP VIEW records AS SELECT '{origin}' AS origin, \"index\", "  # noqa: S608
         f"lower(hex(leaf_hash)) AS leaf_hash, {names} FROM main.entry "
-        f'WHERE "index" < {index.source.size:d}'
+        f'WHERE "index" < {index.source.size:d} '
+        f"AND malformed IS NOT '{GONE}'"
     )
 
 

@@ -17,6 +17,7 @@ from secureml.audit._columns import COLUMNS, read_leaf
 from secureml.audit.record import Record, prefix
 from secureml.errors import ConsistencyError, MissingExtraError, StoreError, UntrustedSignerError
 from secureml.evidence.log import Log, verify_log
+from secureml.evidence.pruning import Prune, remove_bundles
 from secureml.evidence.trust import Identity, Trust
 from secureml.keys.files import KeySigner
 from secureml.wire import canonical
@@ -556,6 +557,66 @@ def test_a_busy_index_is_left_to_its_user(
     assert 600 == len(query.query_rows(log, cache=cache))
     assert file.exists()
     holder.close()
+
+
+def pruned(log: Log) -> Prune:
+    """Say in the log that its first two bundles are gone, but for the second; remove the first."""
+    policy = {"classes": {}, "default_days": 184}
+    said = {"kept": [1], "minimum": 512, "policy": policy, "writers": {WRITER: 512}}
+    log.append(leaf(log.size, type="prune", prune=said), sync=False)
+    log.publish()
+    return Prune(minimum=512, kept=frozenset({1}))
+
+
+def test_what_was_pruned_is_forgotten(log: Log, key: KeySigner, tmp_path: Path) -> None:
+    """An index is a copy: what leaves the log under its policy leaves the file as well."""
+    cache = tmp_path / "cache"
+    before = query.query_rows(log, cache=cache)
+    remove_bundles(log.directory, pruned(log))
+    again = Log.open(log.directory)
+
+    for rows in (
+        query.query_rows(again, cache=cache),
+        query.query_rows(again, cache=cache, check=True),
+        query.query_rows(again),
+        query.query_rows(again.directory, trust=trust(key)),
+        query.query_rows(again.directory, trust=trust(key), cache=cache),
+    ):
+        assert before[256:] == rows[:-1]
+        assert "prune" == rows[-1]["type"]
+        assert 600 == rows[-1]["index"]
+    with query.open_index(again, cache=cache) as index:
+        assert [(345, 256)] == index.sql('SELECT count(*), min("index") FROM records')[1]
+        assert 601 == index.size
+    (file,) = cache.glob("*.sqlite")
+    held = file.read_bytes()
+    assert str(before[300]["id"]).encode() in held
+    for row in before[:256]:
+        assert str(row["id"]).encode() not in held
+
+
+def test_what_is_there_again_is_found_again(log: Log, tmp_path: Path) -> None:
+    """A row that somebody marked as pruned, whose entry is there, is handed out."""
+    cache = tmp_path / "cache"
+    right = query.query_rows(log, cache=cache)
+    (file,) = cache.glob("*.sqlite")
+    with sqlite3.connect(file) as connection:
+        connection.execute("UPDATE entry SET malformed = 'pruned' WHERE \"index\" = 3")
+    connection.close()
+
+    assert right == query.query_rows(log, cache=cache)
+
+
+def test_a_tile_that_was_changed_is_not_taken_for_pruned_entries(log: Log) -> None:
+    """The hashes that stand in for pruned entries have to lead to the root."""
+    remove_bundles(log.directory, pruned(log))
+    tile = log.directory / "tile/0/000"
+    good = tile.read_bytes()
+    for bad in (good[:-1] + bytes([good[-1] ^ 1]), good[:-32], b""):
+        tile.write_bytes(bad)
+
+        with pytest.raises(ConsistencyError):
+            query.query_rows(Log.open(log.directory))
 
 
 def test_entries_that_do_not_lead_to_the_checkpoint_are_refused(log: Log) -> None:

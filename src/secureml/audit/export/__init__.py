@@ -28,9 +28,9 @@ from secureml.audit.export.mapping import FIELDS, Item, make_item, mapping_table
 from secureml.audit.query import arrow_batch, arrow_schema
 from secureml.audit.record import PREFIX_SIZE
 from secureml.evidence.trust import Trust
-from secureml.wire.merkle import leaf_hash
+from secureml.wire.merkle import Frontier, leaf_hash
 
-__all__ = ["FIELDS", "FORMATS", "Exported", "export", "mapping_table", "select_items"]
+__all__ = ["FIELDS", "FORMATS", "Exported", "export", "mapping_table"]
 
 FORMATS: Final = ("jsonl", "parquet", "ocsf", "ecs", "cef", "otlp")
 """What `export` writes."""
@@ -164,14 +164,21 @@ def select_items(source: Source, wanted: Filter, start: int = 0) -> Iterator[Ite
 
 def _select(source: Source, wanted: Filter, start: int) -> Iterator[tuple[int, bytes, Row]]:
     names = tuple(COLUMNS)
+    tree = Frontier()
     total = max(0, source.size - start)
     with progress(f"exporting {source.origin}", total=total, unit=" records") as done:
-        for index, leaf in enumerate(source.entries(start, source.size), start):
+        for index, leaf, digest in source.leaves(start, source.size):
+            if start == 0:
+                tree.append(digest)
+            if leaf is None:
+                continue  # It was pruned.
             read = read_leaf(leaf)
             if not wanted.tests or wanted.keeps(dict(zip(names, read.values, strict=True))):
                 yield index, leaf, read
             if index % _CHECK == 0:
                 done(_CHECK)
+    if start == 0 and (tree.size, tree.root()) != (source.size, source.root):
+        raise source.refuse()
 
 
 def _write_lines(sink: Sink, items: Iterable[Item], spell: Callable[[Item], bytes]) -> int:

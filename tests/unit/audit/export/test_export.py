@@ -13,8 +13,9 @@ import pytest
 from secureml.audit import query
 from secureml.audit.export import FIELDS, FORMATS, export, mapping_table
 from secureml.audit.record import prefix
-from secureml.errors import DigestMismatchError, StoreError
+from secureml.errors import ConsistencyError, DigestMismatchError, StoreError
 from secureml.evidence.log import Log, verify_log
+from secureml.evidence.pruning import Prune, remove_bundles
 from secureml.evidence.trust import Identity, Trust
 from secureml.keys import files
 from secureml.keys.files import KeySigner
@@ -260,6 +261,30 @@ def test_a_verified_log_is_exported_as_verified(
     bundle.write_bytes(bundle.read_bytes().replace(b'"act"', b'"cat"', 1))
     with pytest.raises(DigestMismatchError):
         export(verified, "jsonl", tmp_path / "out")
+
+
+def test_entries_that_do_not_lead_to_the_checkpoint_are_no_export(
+    log: Log, tmp_path: Path
+) -> None:
+    """Also a log that was not verified is held to its own root, before the file appears."""
+    bundle = log.directory / "tile/entries/000"
+    bundle.write_bytes(bundle.read_bytes().replace(b'"act"', b'"cat"', 1))
+
+    with pytest.raises(ConsistencyError, match="checkpoint"):
+        export(Log.open(log.directory), "jsonl", tmp_path / "out")
+
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_was_pruned_is_not_exported(log: Log, tmp_path: Path) -> None:
+    """What is left of a log is exported, in every format."""
+    pytest.importorskip("pyarrow")
+    remove_bundles(log.directory, Prune(minimum=256))
+
+    for form in FORMATS:
+        done = export(Log.open(log.directory), form, tmp_path / form)
+
+        assert (45, 301) == (done.rows, done.size)
 
 
 @pytest.mark.slow
