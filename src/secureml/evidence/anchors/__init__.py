@@ -27,6 +27,7 @@ from secureml.evidence.anchors.timestamp import Authority, TimeStampAnchor
 from secureml.evidence.anchors.verifying import (
     Anchored,
     Problem,
+    ProvenDirectory,
     VerifiedReceipts,
     verify_receipts,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "Head",
     "ObjectLock",
     "Problem",
+    "ProvenDirectory",
     "Receipt",
     "Receipts",
     "RekorAnchor",
