@@ -119,8 +119,8 @@ def fields_of(value: object) -> list[str] | None:
         return [field.name for field in dataclasses.fields(kind)]
     if hasattr(kind, "__attrs_attrs__"):
         return [attribute.name for attribute in kind.__attrs_attrs__]
-    if callable(getattr(kind, "model_dump", None)) and hasattr(kind, "modelfields_of"):
-        return [*kind.modelfields_of, *(getattr(value, "model_extra", None) or ())]
+    if callable(getattr(kind, "model_dump", None)) and hasattr(kind, "model_fields"):
+        return [*kind.model_fields, *(getattr(value, "model_extra", None) or ())]
     return None
 
 

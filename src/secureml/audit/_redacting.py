@@ -202,13 +202,12 @@ class _Run:
         self, kind: str, fields: Mapping[str, object], place: Place, depth: int, value: object
     ) -> Object:
         self._into(place, fields, value)
-        return Object(
-            kind,
-            {
-                name: self.put(item, place.below(name), name, depth + 1)
-                for name, item in fields.items()
-            },
-        )
+        result: dict[str, object] = {}
+        for name, item in fields.items():
+            # The names of a pydantic object's extra fields come with the data.
+            title = name if place.search is None else self._key(name, place.search, result)
+            result[title] = self.put(item, place.below(name), name, depth + 1)
+        return Object(kind, result)
 
     def _foreign(self, value: object, place: Place, name: str | None, depth: int) -> object:
         table = as_table(value)

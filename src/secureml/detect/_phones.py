@@ -128,7 +128,7 @@ def national(
             size = _known(text, groups, gaps, index)
         if size and (index + size < count or closed):
             begin = groups[index][0]
-            begin -= _boxed(text, groups[index])
+            begin -= size > 1 and _boxed(text, groups[index])
             if not _VETO.search(before):
                 found(begin, groups[index + size - 1][1], _KIND)
         index += size or 1
@@ -162,7 +162,8 @@ def _announced(text: str, groups: _Groups, found: Found) -> None:
         total += stop - begin
         last = stop
     if total >= _CUED_MIN:
-        found(groups[0][0] - _boxed(text, groups[0]), last, _KIND)
+        begin, stop = groups[0]
+        found(begin - (last > stop and _boxed(text, groups[0])), last, _KIND)
 
 
 def _boxed(text: str, group: tuple[int, int]) -> bool:
