@@ -5,8 +5,12 @@ Each ``type: ignore`` here is a promise that the line is an error: mypy warns
 about one that is not needed.
 """
 
-from typing import assert_type
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
+from typing import Any, assert_type
 
+from secureml import audit
+from secureml.audit.context import carry, context, wrap_executor
+from secureml.audit.options import AuditOptions, Constant
 from secureml.evidence.attest import attest
 from secureml.evidence.notes import VerifiedCheckpoint, sign_checkpoint, verify_checkpoint
 from secureml.evidence.subject import SubjectLike, VerifiedSubject
@@ -65,3 +69,93 @@ def a_subject_is_not_verified(subject: SubjectLike, verified: VerifiedSubject) -
     other: VerifiedSubject = subject  # type: ignore[assignment]
     relies_on(other.evidence)
     relies_on(one)  # type: ignore[arg-type]
+
+
+def an_audited_function_has_its_own_type(log: audit.AuditLog) -> None:
+    """Parameters, results and kinds stay as they were; so do wrong calls."""
+
+    @audit.audited(log, action="a")
+    def plain(a: int, *, b: str = "") -> float:
+        return a * len(b)
+
+    @audit.audited(log, action="a", require="before", ack="checkpointed", on_failure="block")
+    async def waits(a: int) -> str:
+        return str(a)
+
+    @audit.audited(log, action="a", capture=["yield"], hold=True)
+    def stream(a: int) -> Generator[int, str, bytes]:
+        got = yield a
+        return got.encode()
+
+    @audit.audited(log, action="a", require=None)
+    async def later(a: int) -> AsyncGenerator[int, str]:
+        yield a
+
+    assert_type(plain(1, b=""), float)
+    plain("")  # type: ignore[arg-type]
+    plain(1, c=2)  # type: ignore[call-arg]
+    _: Coroutine[Any, Any, str] = assert_type(waits(1), Coroutine[Any, Any, str])
+    assert_type(stream(1), Generator[int, str, bytes])
+    assert_type(later(1), AsyncGenerator[int, str])
+
+    async def inside() -> str:
+        async for chunk in later(1):
+            assert_type(chunk, int)
+        return await waits(2)
+
+    _ = inside()
+
+
+def audited_methods_are_methods(log: audit.AuditLog) -> None:
+    """Methods bind, and class and static methods stay what they are."""
+
+    class Service:
+        """Something with audited methods of every kind."""
+
+        @audit.audited(log, action="a")
+        def method(self, a: int) -> str:
+            """Return a text."""
+            return str(a)
+
+        @audit.audited(log, action="a")
+        @classmethod
+        def above(cls, a: int) -> str:
+            """Return a text."""
+            return str(a)
+
+        @classmethod
+        @audit.audited(log, action="a")
+        def below(cls, a: int) -> Iterator[str]:
+            """Yield a text."""
+            yield str(a)
+
+        @audit.audited(log, action="a")
+        @staticmethod
+        async def static(a: int) -> AsyncIterator[str]:
+            """Yield a text, later."""
+            yield str(a)
+
+    service = Service()
+    assert_type(service.method(1), str)
+    assert_type(Service.above(1), str)
+    assert_type(service.below(1), Iterator[str])
+    assert_type(Service.static(1), AsyncIterator[str])
+    service.method("")  # type: ignore[arg-type]
+
+
+def choices_are_words(log: audit.AuditLog) -> None:
+    """A choice that does not exist is a type error; options can be passed on."""
+    audit.audited(log, action="a", require="never")  # type: ignore[arg-type]
+    audit.audited(log, action="a", ack="soon")  # type: ignore[arg-type]
+    audit.audited(log, action="a", on_failure="ignore")  # type: ignore[arg-type]
+    options: AuditOptions = {"user": "user.id", "tenant": Constant("north"), "durable": True}
+    audit.audited(log, action="a", **options)
+
+
+def contexts_carry(function: Callable[[int], str]) -> None:
+    """A carried function has its own type; a context is for both kinds of with."""
+    assert_type(carry(function)(1), str)
+    with context(user="ann", request=5):
+        pass
+    context(trace=5)  # type: ignore[arg-type]
+    wrap_executor(5)  # type: ignore[arg-type]

