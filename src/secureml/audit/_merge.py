@@ -11,18 +11,17 @@ Source: docs/spec/audit-record.md, section "Details"; docs/spec/spool.md.
 
 import mmap
 import os
-import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from secureml.audit.details import FLAGS
+from secureml.audit._events import event
 from secureml.audit.record import PREFIX_SIZE
+from secureml.clock import Clock
 from secureml.evidence._files import Files, make_directories, write_all
+from secureml.evidence._spool import Spool
 from secureml.evidence.sequencer import Batch
-
-if TYPE_CHECKING:
-    from secureml.audit.sink import AuditLog
+from secureml.wire.canonical import JSON
 
 __all__ = ["AuditMerge", "segment_name"]
 
@@ -37,14 +36,23 @@ def segment_name(writer: bytes, number: int) -> str:
 
 
 class AuditMerge:
-    """What this process's sequencer is told; for every `AuditLog` of one directory."""
+    """
+    What this process's sequencer is told; the same for every `AuditLog` of one directory.
 
-    def __init__(self, details: Path, files: Files) -> None:
+    Args:
+        spools: Where the spools are.
+        details: Where the values go.
+        files: The operating system.
+        clock: Tells the time.
+    """
+
+    def __init__(self, spools: Path, details: Path, files: Files, clock: Clock) -> None:
+        self._spools = spools
         self._details = details
         self._files = files
+        self._clock = clock
         self._ends: dict[str, int] = {}
         self._reached: dict[str, int] = {}
-        self.logs: weakref.WeakSet[AuditLog] = weakref.WeakSet()
 
     def identify(self, entry: bytes) -> tuple[bytes, int] | None:
         """Return writer and number of a leaf."""
@@ -87,7 +95,7 @@ class AuditMerge:
 
     def _append(self, path: Path, segment: str, lines: list[bytes]) -> int:
         files = self._files
-        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | FLAGS, 0o600)
+        fd = files.open_append(path, 0o600)
         try:
             size = os.fstat(fd).st_size
             end = self._ends.get(segment)
@@ -99,7 +107,7 @@ class AuditMerge:
             write_all(files, fd, data)
             files.sync(fd)
         finally:
-            os.close(fd)
+            files.close(fd)
         return end + len(data)
 
     def committed(self) -> None:
@@ -110,18 +118,36 @@ class AuditMerge:
             del self._ends[next(iter(self._ends))]
 
     def orphaned(self, writer: bytes, records: int, verdict: str, discarded: int) -> None:
-        """Record that a writer died, or that its spool was set aside."""
-        recovery = {
+        """
+        Record that a writer died, or that its spool was set aside.
+
+        By a writer of its own, with a start and an end: so it needs nothing
+        that a thread of this process may hold.
+
+        Raises:
+            StoreError: It was not written.
+        """
+        recovery: dict[str, JSON] = {
             "discarded": discarded,
             "records": records,
             "verdict": verdict,
             "writer": writer.hex(),
         }
-        for log in list(self.logs):
-            log.note_recovery(recovery)
-            return
+        bodies = [
+            event("start", {"start": {"pid": os.getpid()}}, self._clock),
+            event("recovery", {"recovery": recovery}, self._clock),
+            event("end", {"end": {"records": 3}}, self._clock),
+        ]
+        spool = Spool(self._spools, self._files, size=_SMALL)
+        try:
+            spool.write(bodies, [b""] * len(bodies), details=0)
+            spool.end()
+            spool.sync()
+        finally:
+            spool.close()
 
 
+_SMALL: Final = 4096
 _KEPT: Final = 1024
 
 

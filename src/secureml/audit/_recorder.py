@@ -12,7 +12,6 @@ behind: so sixteen threads need little more time than one.
 
 import asyncio
 import contextlib
-import os
 import threading
 import time
 import weakref
@@ -22,16 +21,16 @@ from datetime import datetime
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from secureml.audit._events import event, new_id
 from secureml.audit._merge import segment_name
 from secureml.audit.appended import Appended
 from secureml.clock import Clock, format_time
 from secureml.errors import SecureMLError, StoreError
 from secureml.evidence._spool import Spool
 from secureml.evidence.sequencer import Sequencer
-from secureml.wire import canonical
 from secureml.wire.canonical import JSON
 
-__all__ = ["QUEUE_BYTES", "Recorder", "event", "new_id", "spell_time"]
+__all__ = ["QUEUE_BYTES", "Recorder"]
 
 FLUSH: Final = 0.04
 """Seconds that an accepted record may be in memory alone."""
@@ -47,42 +46,6 @@ SEGMENT_RECORDS: Final = 4096
 SEGMENT_BYTES: Final = 64 << 20
 _JUMP: Final = 2.0
 """Seconds by which the wall clock may move against the monotonic one unnoticed."""
-
-
-def new_id() -> str:
-    """
-    Return a fresh record id: a UUID of version 7, so ids sort by time.
-
-    Source: RFC 9562 section 5.7.
-    """
-    noise = int.from_bytes(os.urandom(10))
-    number = (
-        time.time_ns() // 1_000_000 << 80
-        | 7 << 76
-        | (noise >> 64 & 0xFFF) << 64
-        | 2 << 62
-        | noise & 0x3FFF_FFFF_FFFF_FFFF
-    )
-    text = f"{number:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-def spell_time(when: datetime) -> str:
-    """Return `format_time` of *when*."""
-    return format_time(when)
-
-
-def event(kind: str, body: Mapping[str, JSON], clock: Clock) -> bytes:
-    """Return the JSON of a record of the log itself."""
-    return canonical.encode(
-        {
-            **body,
-            "monotonic_us": time.monotonic_ns() // 1000,
-            "record": {"id": new_id()},
-            "time": spell_time(clock()),
-            "type": kind,
-        }
-    )
 
 
 class Recorder:

@@ -27,11 +27,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from secureml._extras import loaded
+from secureml.audit._events import event, new_id, spell_time
 from secureml.audit._merge import AuditMerge
 from secureml.audit._models import load_body
 from secureml.audit._pressure import PAUSE, await_room, check_size, make_room
 from secureml.audit._reading import Reading
-from secureml.audit._recorder import QUEUE_BYTES, Recorder, event, new_id, spell_time
+from secureml.audit._recorder import QUEUE_BYTES, Recorder
 from secureml.audit.appended import TIMEOUT, Appended, check_ack
 from secureml.audit.details import Detail, Sealed
 from secureml.audit.pseudonyms import Pseudonyms
@@ -93,6 +94,7 @@ class AuditLog(Reading):
         self._sealed = False
         self._loads: list[Mapping[str, JSON]] = []
         self._closed = False
+        _known.add(self)
 
     def __repr__(self) -> str:
         return f"<AuditLog {self.log.origin!r}>"
@@ -231,7 +233,7 @@ class AuditLog(Reading):
 
     # Writers
 
-    def _begin(self, *, wait: bool = True) -> Recorder:
+    def _begin(self) -> Recorder:
         """Return the writer, made when there is none, with its start under a checkpoint."""
         if self._starting._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001  an RLock knows
             # The garbage collector closed a stream while this thread begins a
@@ -243,10 +245,11 @@ class AuditLog(Reading):
             recorder = self._recorder
             if recorder is None:
                 recorder = self._make()
-            if wait and not recorder.ready and not recorder.inside:
-                recorder.sequencer.wait(recorder.spool, 1, TIMEOUT)
-                recorder.ready = True
-            return recorder
+        # Nothing is held while waiting for a checkpoint, or two threads could wait for each other.
+        if not recorder.ready and not recorder.inside:
+            recorder.sequencer.wait(recorder.spool, 1, TIMEOUT)
+            recorder.ready = True
+        return recorder
 
     def _join(self) -> Sequencer:
         """Return the sequencer of this process for this log."""
@@ -260,18 +263,14 @@ class AuditLog(Reading):
         if sequencer is None:
             files = self.log.files
             spools = self.private / "spool" / self.log.directory.name
-            merge = AuditMerge(self.details, files)
+            merge = AuditMerge(spools, self.details, files, self.clock)
             sequencer = self._sequencer = Sequencer.at(spools, self.log, merge, files)
-            if isinstance(sequencer.merge, AuditMerge):
-                sequencer.merge.logs.add(self)
         return sequencer
 
     def _part(self) -> None:
         """Give the sequencer back."""
         sequencer, self._sequencer = self._sequencer, None
         if sequencer is not None:
-            if isinstance(sequencer.merge, AuditMerge):
-                sequencer.merge.logs.discard(self)
             sequencer.leave()
 
     def _make(self) -> Recorder:
@@ -309,17 +308,6 @@ class AuditLog(Reading):
             *(event("model-load", body, self.clock) for body in self._loads),
         ]
 
-    def note_recovery(self, recovery: Mapping[str, JSON]) -> None:
-        """
-        Record, durably and in the spool, what the sequencer found of another writer.
-
-        Raises:
-            StoreError: It was not written.
-        """
-        recorder = self._begin(wait=False)
-        recorder.add("recovery", {"recovery": recovery})
-        recorder.flush()
-
     def begin(self) -> None:
         """
         Become a writer now, and publish the ``start``: what comes next is after it.
@@ -343,10 +331,9 @@ class AuditLog(Reading):
             recorder.flush()
             recorder.sequencer.wait(recorder.spool, recorder.spool.count, TIMEOUT)
         elif recorder is None:
-            with self._starting:
-                self._join().step(now=True)
-                if self._recorder is None:
-                    self._part()
+            self._join().step(now=True)
+            if self._recorder is None:
+                self._part()
         return self.log.checkpoint_note()
 
     def record_model_load(self, model: object, *, claims: Digest | None = None) -> Appended:
@@ -384,15 +371,14 @@ class AuditLog(Reading):
         """
         with self._starting:
             recorder, self._recorder = self._recorder, None
-            if recorder is None:
-                return
-            sequencer = recorder.sequencer
-            try:
-                recorder.close(self._last)
-                self._await_end(sequencer, recorder)
-            finally:
-                self._loads.clear()
-                self._part()
+        if recorder is None:
+            return
+        try:
+            recorder.close(self._last)
+            self._await_end(recorder.sequencer, recorder)
+        finally:
+            self._loads.clear()
+            self._part()
 
     def _last(self, count: int) -> bytes | None:
         if self._sealed:
@@ -431,14 +417,16 @@ class AuditLog(Reading):
 
     def _after_fork(self) -> None:
         """Become a writer of its own: this is the copy that a forked child got."""
-        recorder, self._recorder = self._recorder, None
-        self._building = self._sequencer = None
+        inherited = (self._recorder, self._building)
+        self._recorder = self._building = self._sequencer = None
         self._starting = threading.RLock()
         self._sealed = False
-        if recorder is not None:
-            recorder.spool.abandon()
+        for recorder in inherited:
+            if recorder is not None:
+                recorder.spool.abandon()
 
 
+_known: "weakref.WeakSet[AuditLog]" = weakref.WeakSet()
 _alive: "weakref.WeakSet[AuditLog]" = weakref.WeakSet()
 _registered = False
 
@@ -465,7 +453,8 @@ def _close_all() -> None:
 
 
 def _forked() -> None:  # pragma: no cover  in a forked child
-    for log in list(_alive):
+    # Also those that a thread of the parent was just opening.
+    for log in list(_known):
         log._after_fork()  # noqa: SLF001  this module
     _alive.clear()
 

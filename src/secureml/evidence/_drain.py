@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from secureml.evidence._files import Files
-from secureml.evidence._lock import is_held
+from secureml.evidence._flock import is_held
 from secureml.evidence._spool import (
     ACK,
     BATCH,

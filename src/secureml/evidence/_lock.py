@@ -17,20 +17,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from secureml.errors import StoreBusyError, StoreError
+from secureml.errors import StoreBusyError
+from secureml.evidence import _flock
 from secureml.evidence._files import store_error
+from secureml.evidence._flock import Hold, hold, no_locks
 
 if TYPE_CHECKING:
     from secureml.evidence._writer import Writer
 
-try:
-    import fcntl
-except ImportError:  # pragma: no cover  Windows
-    _HAS_LOCKS = False
-else:
-    _HAS_LOCKS = True
-
-__all__ = ["WriterLock", "forked", "hold", "is_held"]
+__all__ = ["WriterLock", "forked"]
 
 
 class WriterLock:
@@ -76,7 +71,7 @@ class _Held:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._fd = -1
+        self._hold: Hold | None = None
         self._writers: dict[str, weakref.ref[Writer]] = {}
         self.mutex = threading.RLock()
 
@@ -117,11 +112,11 @@ class _Held:
             self.release()
 
     def _acquire(self) -> None:
-        if not _HAS_LOCKS:
+        if not _flock.HAS_LOCKS:
             raise no_locks()
-        if self._fd >= 0:
+        if self._hold is not None:
             try:
-                if os.path.samestat(os.fstat(self._fd), self._path.stat()):
+                if os.path.samestat(os.fstat(self._hold.fd), self._path.stat()):
                     return
             except OSError:
                 pass
@@ -132,38 +127,42 @@ class _Held:
                 if (writer := found()) is not None:
                     writer.shut()
             self._writers.clear()
-        self._fd = self._lock_file()
+        self._hold = self._lock_file()
 
-    def _lock_file(self) -> int:
+    def _lock_file(self) -> Hold:
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as error:
-            raise store_error(f"could not open the lock {str(self._path)!r}", error) from error
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+            held = hold(self._path)
         except BlockingIOError:
-            holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
-            os.close(fd)
-            who = f"process {holder}" if holder.isdigit() else "another process"
-            raise StoreBusyError(
-                f"{who} writes to {str(self._path.parent)!r}",
-                why="a log has one writer process; this one asked for its first append",
-                fix="write from that process, or close the log there first; reading and "
-                "verifying work beside it",
-                retryable=True,
-            ) from None
+            raise self._busy() from None
         except OSError as error:
-            os.close(fd)
             raise store_error(
                 f"could not lock {str(self._path)!r}",
                 error,
                 fix="put the private directory on a local file system: some network file "
                 "systems have no locks",
             ) from error
-        return fd
+        try:
+            os.ftruncate(held.fd, 0)
+            os.pwrite(held.fd, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            held.close()
+            raise store_error(f"could not write {str(self._path)!r}", error) from error
+        return held
+
+    def _busy(self) -> StoreBusyError:
+        try:
+            holder = self._path.read_text("ascii")[:32].strip()
+        except (OSError, UnicodeDecodeError):
+            holder = ""
+        who = f"process {holder}" if holder.isdigit() else "another process"
+        return StoreBusyError(
+            f"{who} writes to {str(self._path.parent)!r}",
+            why="a log has one writer process; this one asked for its first append",
+            fix="write from that process, or close the log there first; reading and "
+            "verifying work beside it",
+            retryable=True,
+        )
 
     def release(self) -> None:
         with self.mutex:
@@ -171,9 +170,9 @@ class _Held:
                 self._close()
 
     def _close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        held, self._hold = self._hold, None
+        if held is not None:
+            held.close()
 
     def after_fork(self) -> None:  # pragma: no cover  in a forked child
         self.mutex = threading.RLock()
@@ -187,52 +186,6 @@ class _Held:
 
     def __del__(self) -> None:
         self._close()
-
-
-def hold(path: Path) -> int:
-    """
-    Make the file *path* and lock it; the kernel gives the lock back when the process ends.
-
-    Returns the descriptor that holds the lock.
-
-    Raises:
-        OSError: The system refuses, or somebody holds it.
-        StoreError: The platform has no such locks.
-    """
-    if not _HAS_LOCKS:
-        raise no_locks()
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
-
-
-def is_held(path: Path) -> bool:
-    """Return whether a living process holds the lock on *path*; False for no such file."""
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
-
-
-def no_locks() -> StoreError:
-    """Return the error for a platform without file locks."""
-    what = "a log cannot be written on this platform"
-    return StoreError(
-        what,
-        why="writing needs file locks of POSIX (fcntl), which Python has not here",
-        fix="write on Linux or macOS; hashing, verifying and loading work here",
-    )
 
 
 def forked() -> StoreBusyError:  # pragma: no cover  in a forked child

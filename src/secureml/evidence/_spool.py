@@ -22,7 +22,7 @@ from typing import Final
 
 from secureml.errors import StoreError
 from secureml.evidence._files import Files, make_directories, store_error, write_all_at
-from secureml.evidence._lock import hold
+from secureml.evidence._flock import Hold, hold
 from secureml.wire import frame
 
 __all__ = [
@@ -142,7 +142,7 @@ class Spool:
         self._at = 0
         self._count = 0
         self._ahead: tuple[int, int, int] | None = None
-        self._lock = -1
+        self._lock: Hold | None = None
         self._ranges: list[tuple[int, int, int]] = []
         self._ack_at = 0
         changed: set[Path] = set()
@@ -386,10 +386,13 @@ class Spool:
 
     def abandon(self) -> None:
         """Let go of the descriptors alone, as the child of a fork has to."""
-        for fd in (self._fd, self._lock, self._ahead[1] if self._ahead else -1):
+        for fd in (self._fd, self._ahead[1] if self._ahead else -1):
             if fd >= 0:
                 os.close(fd)
-        self._fd = self._lock = -1
+        self._fd = -1
+        held, self._lock = self._lock, None
+        if held is not None:
+            held.close()
         self._ahead = None
         self.broken = self.broken or "it was closed"
 

@@ -26,14 +26,8 @@ from pathlib import Path
 
 from secureml.errors import ConsistencyError, StoreBusyError, StoreError
 from secureml.evidence._files import Files, make_directories, read_file, store_error, write_all
+from secureml.evidence._flock import Hold, hold, is_held
 from secureml.wire import frame
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover  Windows reads and verifies, it does not write logs
-    _HAS_LOCKS = False
-else:
-    _HAS_LOCKS = True
 
 __all__ = ["Frames", "Wal", "refuse_second_writer"]
 
@@ -145,34 +139,27 @@ def refuse_second_writer(path: Path) -> None:
         StoreBusyError: Another writer has the file.
     """
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        held = is_held(path)
     except OSError:
-        return
-    try:
-        _claim(fd, path)
-    finally:
-        os.close(fd)
+        return  # Whoever reads the file says what is wrong with it.
+    if held:
+        raise _second(path)
 
 
-def _claim(fd: int, path: Path) -> None:
-    if not _HAS_LOCKS:  # pragma: no cover  Windows
-        return
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise StoreBusyError(
-            f"the log of {str(path)!r} is being written",
-            why="its write-ahead file is locked: another process, or another log object of this "
-            "one, writes it under a lock of its own",
-            fix="write through that one: an audit log is written through AuditLog alone",
-            retryable=True,
-        ) from None
+def _second(path: Path) -> StoreBusyError:
+    return StoreBusyError(
+        f"the log of {str(path)!r} is being written",
+        why="its write-ahead file is locked: another process, or another log object of this "
+        "one, writes it under a lock of its own",
+        fix="write through that one: an audit log is written through AuditLog alone",
+        retryable=True,
+    )
 
 
 class Wal:
     """A write-ahead file, open for appending."""
 
-    __slots__ = ("_fd", "_files", "_length", "_path", "broken")
+    __slots__ = ("_fd", "_files", "_hold", "_length", "_path", "broken")
 
     def __init__(self, path: Path, files: Files, *, good: int) -> None:
         """
@@ -185,22 +172,23 @@ class Wal:
         self._files = files
         self._length = good
         self._fd = -1
+        self._hold: Hold | None = None
         self.broken = ""
         changed: set[Path] = set()
         try:
             make_directories(files, path.parent, mode=0o700, changed=changed)
             fresh = not path.exists()
             self._fd = files.open_append(path, 0o600)
-            _claim(self._fd, path)
+            self._hold = hold(path)
             files.truncate(self._fd, good)
             files.sync(self._fd)
             if fresh:
                 changed.add(path.parent)
             for directory in sorted(changed):
                 files.sync_directory(directory)
-        except StoreBusyError:
+        except BlockingIOError:
             self.close()
-            raise
+            raise _second(path) from None
         except OSError as error:
             self.close()
             raise store_error(f"could not open {str(path)!r}", error) from error
@@ -272,6 +260,9 @@ class Wal:
     def close(self) -> None:
         """Close the file; nothing is written."""
         fd, self._fd = self._fd, -1
+        held, self._hold = self._hold, None
+        if held is not None:
+            held.close()
         if fd >= 0:
             self._files.close(fd)
 

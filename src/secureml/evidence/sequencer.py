@@ -170,10 +170,7 @@ class Sequencer:
             try:
                 self._refresh()
                 if now or self._due():
-                    while self._round():
-                        pass
-                    self._published = time.monotonic()
-                    self._bury()
+                    self._merge_all()
             except OSError as error:
                 self._drop()
                 self.error = store_error(
@@ -233,6 +230,16 @@ class Sequencer:
             drain.wanted() > self._marks.get(writer, 0) for writer, drain in self._drains.items()
         )
 
+    def _merge_all(self) -> None:
+        while True:
+            while self._round():
+                pass
+            self._published = time.monotonic()
+            if not self._bury():
+                return
+            # What was said of the dead is merged as well.
+            self._refresh()
+
     def _round(self) -> bool:
         """Commit about `LIMIT` bytes; return whether there may be more."""
         batches: list[Batch] = []
@@ -271,25 +278,30 @@ class Sequencer:
             drain.settle()
         return index - start > 0
 
-    def _bury(self) -> None:
-        """Remove the spools of writers that are gone; say so of those that died."""
+    def _bury(self) -> bool:
+        """Remove the spools of writers that are gone; return whether there is more to read."""
+        more = False
         for writer, drain in list(self._drains.items()):
             mark = self._marks.get(writer, 0)
             gone = drain.gone()
             # What it wrote before it went is read before it is judged.
             if gone and not drain.ended and not drain.trouble and drain.read(mark, 1):
                 drain.close()
+                more = True
             elif drain.trouble:
+                more = True
                 self.merge.orphaned(writer, mark, drain.trouble, drain.discarded)
                 drain.set_aside()
             elif gone:
                 if not drain.ended:
+                    more = True
                     verdict = "torn" if drain.discarded else "clean"
                     self.merge.orphaned(writer, mark, verdict, drain.discarded)
                 drain.finish()
             else:
                 continue
             del self._drains[writer]
+        return more
 
     def _drop(self) -> None:
         """Let go of the log and of all that was read: the next step begins anew."""

@@ -24,7 +24,7 @@ from secureml.errors import (
     UntrustedSignerError,
     VerificationError,
 )
-from secureml.evidence import _lock, _writer
+from secureml.evidence import _flock, _writer
 from secureml.evidence._files import Files
 from secureml.evidence._reader import LogDirectory
 from secureml.evidence.log import Log, WriterLock
@@ -684,7 +684,7 @@ def test_no_file_locks_no_writing(
     """Where the platform has no file locks, reading works and writing says why not."""
     log.append(b"x")
     log.close()
-    monkeypatch.setattr(_lock, "_HAS_LOCKS", False)
+    monkeypatch.setattr(_flock, "HAS_LOCKS", False)
     other = new(tmp_path)
 
     assert other.entry(0) == b"x"

@@ -1,0 +1,48 @@
+"""Records that the log makes about itself, and what every record has: an id and a time."""
+
+import os
+import time
+from collections.abc import Mapping
+from datetime import datetime
+
+from secureml.clock import Clock, format_time
+from secureml.wire import canonical
+from secureml.wire.canonical import JSON
+
+__all__ = ["event", "new_id", "spell_time"]
+
+
+def new_id() -> str:
+    """
+    Return a fresh record id: a UUID of version 7, so ids sort by time.
+
+    Source: RFC 9562 section 5.7.
+    """
+    noise = int.from_bytes(os.urandom(10))
+    number = (
+        time.time_ns() // 1_000_000 << 80
+        | 7 << 76
+        | (noise >> 64 & 0xFFF) << 64
+        | 2 << 62
+        | noise & 0x3FFF_FFFF_FFFF_FFFF
+    )
+    text = f"{number:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def spell_time(when: datetime) -> str:
+    """Return `format_time` of *when*."""
+    return format_time(when)
+
+
+def event(kind: str, body: Mapping[str, JSON], clock: Clock) -> bytes:
+    """Return the JSON of a record of the log itself."""
+    return canonical.encode(
+        {
+            **body,
+            "monotonic_us": time.monotonic_ns() // 1000,
+            "record": {"id": new_id()},
+            "time": spell_time(clock()),
+            "type": kind,
+        }
+    )
