@@ -2,7 +2,7 @@
 """
 Verify a transparency log or an audit log: one file, nothing but Python 3.9 or later.
 
-    python verify_log.py DIR --key VKEY [--remembered NOTE]... [--profile NAME]... [--json]
+    python verify_log.py DIR --key VKEY [--remembered NOTE]... [--epochs NOTES] [--json]
     python verify_log.py --proof FILE --entry FILE --key VKEY [--json]
 
 Nothing in DIR is believed.  Every entry is hashed again, the whole tree is built from the
@@ -18,7 +18,7 @@ RFC 8032 (verification only: no secret ever comes near this file); secureml-audi
 Not checked, and named where it is met: ML-DSA signatures, and the values beside the log.
 """
 
-# ruff: noqa: ANN401, B905, EXE001, FURB162, N818, PLR2004, PTH112, PTH118, PTH123, RUF007
+# ruff: noqa: ANN401, B905, EXE001, FURB162, N818, PLR2004, PTH112, PTH118, PTH123, PTH208, RUF007
 # One file that runs on Python 3.9 and reads any JSON; its numbers are those of the formats.
 from __future__ import annotations
 
@@ -191,6 +191,7 @@ class Head:
         if len(self.root) != 32:
             raise Refused("the root in the checkpoint has not 32 bytes")
         self.signer, self.witnessed, self.unchecked = "", "", list[str]()
+        self.key: Key | None = None
         seen = set()
         for line in lines:
             dash, name, encoded = ([*line.split(" "), "", ""])[:3]
@@ -224,7 +225,7 @@ class Head:
         for key in named:  # two keys may share an id; then one of them has to fit
             if key.kind == b"\1" and ed25519_verify(key.public, blob[4:], text.encode()):
                 if name == self.origin:
-                    self.signer = f"{name}+{key.id.hex()}"
+                    self.signer, self.key = f"{name}+{key.id.hex()}", key
                 return
             at = int.from_bytes(blob[4:12], "big")
             said = f"cosignature/v1\ntime {at}\n{text}".encode()
@@ -257,6 +258,18 @@ def place(kind: str, number: int, width: int) -> str:
 def width_of(size: int, level: int, number: int) -> int:
     """Return how many hashes a tile has in a tree of *size*; 0 or less when there is none."""
     return min(WIDTH, (size >> 8 * level) - number * WIDTH)
+
+
+def split(data: bytes, width: int) -> tuple[list[bytes], list[int]]:
+    """Return up to *width* entries of a bundle, and where each ends; from 0."""
+    entries: list[bytes] = []
+    ends, at = [0], 0
+    while len(entries) < width and at + 1 < len(data):
+        start = at + 2
+        at = start + (data[at] << 8 | data[at + 1])
+        entries.append(data[start:at])
+        ends.append(at)
+    return entries, ends
 
 
 class Directory:
@@ -295,6 +308,20 @@ class Directory:
         if len(data) > limit:
             raise Refused(f"{name!a} is longer than its format allows", file=name)
         return data
+
+    def peek(self, number: int, width: int) -> list[bytes]:
+        """Return the first *width* entries of a bundle; nothing is known of them yet."""
+        full = place("entries", number, WIDTH)
+        try:
+            return split(self.read(full, WIDTH * (MAX_ENTRY + 2)), width)[0]
+        except Moving:
+            pass
+        try:
+            widths = [int(one) for one in os.listdir(os.path.join(self.base, full + ".p"))]
+            data = self.read(f"{full}.p/{max(widths)}", WIDTH * (MAX_ENTRY + 2))
+        except (OSError, ValueError, Moving):  # pruned, or the log will be refused for it
+            return []
+        return split(data, width)[0]
 
     def look(self, keys: list[Key]) -> Head:
         """Take the checkpoint, the list of files and the partial tiles at one moment."""
@@ -442,13 +469,8 @@ class Tree:
             self.edges[0] = [hashes[at : at + 32] for at in range(0, len(hashes), 32)]
             self.absent.append(number)
             return []
-        entries: list[bytes] = []
-        ends, at = [0], 0
-        while len(entries) < width and at + 1 < len(data):
-            start = at + 2
-            at = start + (data[at] << 8 | data[at + 1])
-            entries.append(data[start:at])
-            ends.append(at)
+        entries, ends = split(data, width)
+        at = ends[-1]
         self.edges[0] = [sha256(b"\0" + entry).digest() for entry in entries]
         if at != len(data) or len(entries) != width:
             # The tile tells which entry was the first to change; one cut off is no entry.
@@ -521,6 +543,7 @@ class Tree:
 # --- Audit records, secureml-audit/1 -----------------------------------------------------------
 
 MAGIC = b"secureml-audit/1 "
+TOLD = (b'"type":"prune"}', b'"type":"epoch"}')  # what is read even when records are not
 PREFIX = re.compile(rb"secureml-audit/1 ([0-9a-f]{32}) ([0-7][0-9a-f]{15})\n")
 WORDS = {  # what text has to look like
     "t128": r"(?s:.{1,128})",
@@ -705,6 +728,7 @@ class Records:
         self.since = self.latest = ""  # the time of the last of them; the latest of all
         self.seen = self.holes = 0  # entries; pruned stretches
         self.prune: dict[str, Any] = {"minimum": 0}
+        self.epochs: list[tuple[int, Any, Any]] = []  # index, number and key of each epoch leaf
         self.writers: dict[bytes, Writer] = {}
         self.joined: dict[str, tuple[int, int]] = {}  # where writers go on behind what was pruned
         self.recovered: dict[str, tuple[int, dict[str, Any]]] = {}
@@ -745,7 +769,7 @@ class Records:
                 writer.next += 1
             writer.count += 1
             writer.last = index
-            if not self.quick or (self.holes and entry.endswith(b'"type":"prune"}')):
+            if not self.quick or entry.endswith(TOLD):
                 try:
                     body = read_body(entry[67:])
                 except ValueError as error:
@@ -777,6 +801,8 @@ class Records:
         said: dict[str, Any] = body.get(kind, {})  # an object, for the types looked at below
         if kind == "prune" and type(said.get("minimum")) is int and said["minimum"] <= index:
             self.prune = said
+        if kind == "epoch":
+            self.epochs.append((index, said.get("number"), said.get("vkey")))
         if self.quick:
             return
         if writer.ended:
@@ -818,6 +844,10 @@ class Records:
         if writer.beat:
             at = moment(body["time"]) + body.get("latency_us", 0) / 1e6
             writer.wrote = max(writer.wrote, at)
+        if self.profiles:
+            self._profiled(index, kind, name, body)
+
+    def _profiled(self, index: int, kind: str, name: str, body: dict[str, Any]) -> None:
         for profile in self.profiles if kind == "call" else ():
             for field in lacks(profile, body):
                 self.add(index, f"lacks {field} ({profile})")
@@ -897,6 +927,69 @@ def moment(text: str) -> float:
     return datetime.fromisoformat(text[:-1] + "+00:00").timestamp() if text else 0.0
 
 
+# --- Epochs, docs/spec/epochs.md ---------------------------------------------------------------
+
+
+def announced(entry: bytes) -> dict[str, Any]:
+    """Return what an epoch leaf says; nothing if it is none."""
+    try:
+        return dict(read_body(entry[67:])["epoch"])
+    except (KeyError, ValueError):
+        return {}
+
+
+class Epochs:
+    """The keys of a log: each signs its boundary, and under that lies the name of the next."""
+
+    def __init__(self, log: Directory, keys: list[Key], notes: bytes | None) -> None:
+        self.chain = [key for key in keys if key.kind == b"\1"]
+        self.others = [key for key in keys if key.kind != b"\1"]
+        self.ends: list[Head] = []
+        self.leaves: list[tuple[int, Any, Any]] = []
+        self.followed = notes is not None
+        parts = notes.split(b"\n\n") if notes else [b""]
+        if parts.pop() or len(parts) % 2:
+            raise Refused("the last boundary note was not written to its end")
+        if self.followed and len(self.chain) != 1:
+            raise Usage("with --epochs give one key of the log, the first")
+        for text, lines in zip(parts[::2], parts[1::2]):
+            self._follow(log, Head(text + b"\n\n" + lines + b"\n", self.chain[-1:], strict=True))
+
+    def _follow(self, log: Directory, end: Head) -> None:
+        low, epoch = self.ends[-1].size if self.ends else 0, len(self.chain)
+        entries: list[bytes] = []
+        for at in range(end.size - 1, low - 1, -1):  # from the boundary back, where it should be
+            if at == end.size - 1 or at % WIDTH == WIDTH - 1:
+                entries = log.peek(at // WIDTH, at % WIDTH + 1)
+            entry = entries[at % WIDTH] if at % WIDTH < len(entries) else b""
+            said = announced(entry) if entry.endswith(TOLD[1]) else {}
+            if said.get("number") == epoch:
+                key = Key(str(said.get("vkey")))
+                if key.name == end.origin == self.chain[0].name and key.kind == b"\1":
+                    self.leaves.append((at, epoch, said["vkey"]))
+                    self.chain.append(key)
+                    self.ends.append(end)
+                    return
+        raise Refused(f"no entry under boundary note {epoch} announces the key of epoch {epoch}")
+
+    def judge(self, head: Head) -> None:
+        """Refuse a checkpoint by a key that is not the one of its size."""
+        if self.followed:
+            key = self.chain[sum(end.size < head.size for end in self.ends)]
+            if head.key is not key:
+                what = f"the checkpoint of {head.size} entries is signed by {head.signer}"
+                raise Refused(f"{what}, outside of that key's epoch")
+
+    def confirm(self, found: list[tuple[int, Any, Any]]) -> list[str]:
+        """Compare with the epoch leaves of the log, once that is rebuilt; return what is left."""
+        if not self.followed:
+            return ["the chain of epoch keys: give --epochs"] if found else []
+        known, more = found[: len(self.leaves)], found[len(self.leaves) :]
+        if known != self.leaves or len(more) > 1 or any(e[1] != len(self.chain) for e in more):
+            raise Refused("the log announces other epochs than its boundary notes follow")
+        return []
+
+
 # --- Proofs, and the command -------------------------------------------------------------------
 
 
@@ -940,6 +1033,7 @@ def verify_log(
     profiles: Sequence[str] = (),
     audit: bool = False,
     quick: bool = False,
+    epochs: bytes | None = None,
 ) -> dict[str, Any]:
     """
     Check every byte of the log in *base*; return the report.
@@ -949,9 +1043,13 @@ def verify_log(
     """
     started = time.process_time()
     log = Directory(base)
+    chain = Epochs(log, keys, epochs)
+    keys = [*chain.chain, *chain.others]
     head = log.look(keys)
     kept = [Head(note, keys) for note in remembered]
-    for one in kept:
+    for one in (head, *kept):
+        chain.judge(one)
+    for one in (*kept, *chain.ends):
         if one.origin != head.origin:
             raise Refused(f"the remembered checkpoint is of {one.origin!a}, not {head.origin!a}")
         if one.size > head.size:
@@ -959,8 +1057,8 @@ def verify_log(
     covered = max((one.size for one in kept), default=0)
     records = Records(profiles, covered, audit=audit, quick=quick)
     tree = Tree(log, head)
-    roots = tree.build({one.size for one in kept}, records.visit)
-    for one in kept:
+    roots = tree.build({one.size for one in (*kept, *chain.ends)}, records.visit)
+    for one in (*kept, *chain.ends):
         if roots[one.size] != one.root:
             raise Refused(
                 f"it was forked or written anew: its first {one.size} entries are others"
@@ -970,6 +1068,7 @@ def verify_log(
         if not below or number in records.prune.get("kept", ()):
             name = place("entries", number, width_of(head.size, 0, number))
             raise Refused(f"{name!a} is missing, and no record says that it was pruned", file=name)
+    head.unchecked += chain.confirm(records.epochs)
     bundles = range((head.size + WIDTH - 1) // WIDTH)
     records.finish(lambda: ((number * WIDTH, tree.bundle(number)) for number in bundles))
     window = f"entries {covered} to {head.size - 1}" if kept else "whole log"
@@ -988,6 +1087,7 @@ def verify_log(
         "records": f"{said}; {len(records.writers)} writers" if records.audit else "no audit log",
         "findings": [{"entry": index, "what": what} for index, what in records.findings],
         "warnings": [{"entry": index, "what": what} for index, what in records.warnings],
+        "epochs": f"{len(chain.chain)} keys followed" if chain.followed else "not followed",
         "rollback": "checked" if kept else "not checkable",
         "undetected": "none" if kept and covered == head.size else window,
         "entries_per_cpu_second": int(head.size / spent) if spent else 0,
@@ -1030,6 +1130,7 @@ def command(arguments: list[str]) -> tuple[dict[str, Any], bool]:
         ("--json", "print one JSON object"),
     ):
         parser.add_argument(name, action="store_true", help=about)
+    parser.add_argument("--epochs", help="the boundary notes of a log whose first key --key is")
     parser.add_argument("--proof", help="a .tlog-proof file")
     parser.add_argument("--entry", help="a file with the bytes of the entry that is proven")
     given = parser.parse_args(arguments)
@@ -1047,7 +1148,13 @@ def command(arguments: list[str]) -> tuple[dict[str, Any], bool]:
             proof, entry = load(given.proof, 2_000_000), load(given.entry, MAX_ENTRY)
             return verify_proof(proof, entry, keys), given.json
         notes = [load(path, MAX_NOTE) for path in given.remembered]
-        modes = {"profiles": given.profile, "audit": given.audit, "quick": given.quick}
+        ends = load(given.epochs, 64 * MAX_NOTE) if given.epochs else None
+        modes = {
+            "epochs": ends,
+            "profiles": given.profile,
+            "audit": given.audit,
+            "quick": given.quick,
+        }
         return verify_log(given.dir, keys, remembered=notes, **modes), given.json
     except Refused as error:
         return {"verdict": error.verdict, "error": str(error), **error.where}, given.json
