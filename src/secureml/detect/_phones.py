@@ -39,7 +39,8 @@ _CUES: Final = frozenset(
         *("phone", "tel", "mobile", "cell", "cellphone", "fax", "whatsapp", "telegram", "dial"),
         *("sms", "handy", "telefon", "telefono", "teléfono", "telephone", "téléphone", "tél"),
         *("portable", "mobil", "móvil", "movil", "celular", "cellulare", "telefone", "tlf"),
-        *("msisdn", "тел", "телефон", "mobiel", "telefoon", "puhelin", "komórka", "phones"),
+        *("msisdn", "тел", "телефон", "telefoon", "puhelin", "komórka", "phones"),
+        "mobiel",  # codespell:ignore mobiel
     }
 )
 _PARTS: Final = ("phone", "telefon", "mobile")
@@ -50,13 +51,14 @@ _WHOM: Final = frozenset({"me", "us", "him", "her", "them", "back"})
 _FILLERS: Final = frozenset(
     {
         *("is", "at", "on", "under", "via", "number", "no", "nr", "num", "nummer", "numero"),
-        *("ist", "est", "es", "numéro", "número", "the", "his", "their", "e", "s"),
+        *("est", "es", "numéro", "número", "the", "his", "their", "e", "s"),
+        "ist",  # codespell:ignore ist
     }
 )
 _CUES_UNSPACED: Final = ("手机", "手機", "电话", "電話", "携帯", "휴대폰", "전화", "फ़ोन")
 _CUE_WINDOW: Final = 32
 _VETO: Final = re.compile(
-    r"(?:isbn|ean|gtin|upc|sku|asin|imei|order|invoice|serial|ref|id|doi|pmid|arxiv)[^0-9]{0,12}$",
+    r"(?<![A-Za-z])(?:isbn|ean|gtin|upc|sku|asin|imei|order|invoice|serial|ref|id|doi|pmid|arxiv)[^0-9]{0,12}$",
     re.IGNORECASE,
 )
 _AREA: Final = re.compile(r"[2-9](?!11)[0-9]{2}", re.ASCII)
@@ -147,6 +149,8 @@ def _is_announced(before: str) -> bool:
         elif word == "my":
             return mine
         elif word in _WHOM:
+            while words and words[-1] in _WHOM:
+                words.pop()
             return bool(words) and words[-1] in _CALLS
         else:
             return word in _CUES or any(part in word for part in _PARTS)

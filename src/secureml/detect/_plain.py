@@ -109,8 +109,8 @@ _BORN: Final = re.compile(
     re.IGNORECASE,
 )
 _MONTHS: Final = (
-    "jan(?:uary|uar|vier)?|feb(?:ruary|ruar)?|mar(?:ch|s|zo)?|märz|apr(?:il)?|may|mai|june?|juni?|"
-    "july?|juli|aug(?:ust)?|sep(?:t|tember)?|o[ck]t(?:ober)?|nov(?:ember)?|de[cz](?:ember)?"
+    "jan(?:uary|uar|vier)?|feb(?:ruary|ruar)?|mar(?:ch|s|zo)?|märz|apr(?:il)?|may|mai|ju[nl][eiy]?|"
+    "aug(?:ust)?|sep(?:t|tember)?|o[ck]t(?:ober)?|nov(?:ember)?|de[cz](?:ember)?"
 )
 BIRTH_DATE: Final = re.compile(
     r"[0-9](?<![0-9A-Za-z_][0-9])(?:"

@@ -120,7 +120,7 @@ _KEY: Final = (
 # What assigns, then the value; it is tried only where a name ends.
 _ASSIGNMENT: Final = re.compile(
     r"(?P<name>" + _NAMES + r"|keys?)(?:[\"'`\]]{0,2})"
-    r"(?P<sep>[ \t]{0,4}(?:=>|:=|==?|:|=)[ \t]{0,4}| (?:is|was|ist|est|es)[ :]{1,3}"
+    r"(?P<sep>[ \t]{0,4}(?:=>|:=|==?|:|=)[ \t]{0,4}| (?:i(?:s|st)|was|est?)[ :]{1,3}"
     r"|[ \t]{1,2}(?=[\"'`]))"
     r"(?:[rbuf]{0,2}(?P<quote>[\"'`]))?"
     r"(?P<value>(?(quote)[^\"'`\r\n]{1,512}|[^\s\"'`<>,;&]{1,256}"
@@ -278,7 +278,7 @@ def _is_value(text: str, match: re.Match[str]) -> bool:
         digits = _NOT_WORD.search(value) is not None
         long = len(value) >= _LEAST_WEAK and not value.isdigit()
         return long and (quoted or not plain) and digits and _dense(value)
-    if separator in {"is", "was", "ist", "est", "es"} or (separator == ":" and not quoted):
+    if separator.rstrip(":").isalpha() or (separator == ":" and not quoted):
         return not plain
     if not quoted and plain:
         # password=letmein, but not login(password=user_password).
