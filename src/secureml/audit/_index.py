@@ -114,7 +114,11 @@ class Index:
         self.lock = threading.RLock()
         self._path = path
         self._open: sqlite3.Connection | None = None
-        self.update(source)
+        try:
+            self.update(source)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def kept(self) -> bool:
