@@ -10,6 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from secureml.audit._call import Call
 from secureml.audit._members import gates_member
@@ -183,11 +184,10 @@ async def _announce_async(call: Call) -> None:
 def _not_run(call: Call, error: BaseException) -> None:
     """Say of a call that it ended before the function ran, where that can be said."""
     call.started = _monotonic_ns()
-    try:
-        call.finish(outcome_of(error), "", error_member(type(error), "before"), call.plan.streams)
+    error_ = error_member(type(error), "before")
+    with suppress(Exception):  # What kept the intent out is what is raised.
+        call.finish(outcome_of(error), "", error_, call.plan.streams)
         call.keep("queued")
-    except Exception:  # noqa: BLE001, S110  what kept the intent out is what is raised
-        pass
 
 
 def _intent(call: Call) -> tuple[str, bytes, int, Detail | None]:
