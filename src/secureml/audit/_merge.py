@@ -19,9 +19,13 @@ from secureml.audit._events import event
 from secureml.audit.record import PREFIX_SIZE
 from secureml.clock import Clock
 from secureml.evidence._files import Files, make_directories, write_all
+from secureml.evidence._flock import HAS_LOCKS
 from secureml.evidence._spool import Spool
 from secureml.evidence.sequencer import Batch
 from secureml.wire.canonical import JSON
+
+if HAS_LOCKS:
+    import fcntl
 
 __all__ = ["AuditMerge", "segment_name"]
 
@@ -95,7 +99,7 @@ class AuditMerge:
 
     def _append(self, path: Path, segment: str, lines: list[bytes]) -> int:
         files = self._files
-        fd = files.open_append(path, 0o600)
+        fd = self._open(path)
         try:
             size = os.fstat(fd).st_size
             end = self._ends.get(segment)
@@ -109,6 +113,22 @@ class AuditMerge:
         finally:
             files.close(fd)
         return end + len(data)
+
+    def _open(self, path: Path) -> int:
+        """Open a details file, locked: who erases a line of it writes it anew, under the lock."""
+        while True:
+            fd = self._files.open_append(path, 0o600)
+            if not HAS_LOCKS:  # pragma: no cover  Windows writes no logs
+                return fd
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.fstat(fd).st_nlink:
+                return fd
+            self._files.close(fd)
+
+    def begin(self) -> None:
+        """Forget how long the files were: another process may have written since."""
+        self._ends.clear()
+        self._reached = {}
 
     def committed(self) -> None:
         """Note that what was delivered is under a checkpoint."""

@@ -50,6 +50,10 @@ class Merge(Protocol):
     Every object for one log does the same, whichever of them is asked.
     """
 
+    def begin(self) -> None:
+        """Forget what an earlier time as sequencer knew of files beside the log."""
+        ...
+
     def identify(self, entry: bytes) -> tuple[bytes, int] | None:
         """Return writer and number of an entry; None for one that no spool brought."""
         ...
@@ -203,6 +207,7 @@ class Sequencer:
         except SecureMLError as error:
             self.error = error
             raise
+        self.merge.begin()
         self._leads = True
         # What a crash left in the write-ahead file; and the first checkpoint of a new log.
         self._log.publish()
