@@ -586,6 +586,7 @@ clock clock; config config; epoch epoch; erasure erasure; gap gap; heartbeat hea
 human-review oversight; intent action call monotonic_us; model-load model outcome; prune prune
 recovery recovery; retention retention; seal seal; start monotonic_us start
 """  # which fields a type of record has to have
+SEEN = {"t128", "t512", "word", "segment", "path", "h32", "digest"}  # few values, which come again
 KEY = re.compile(WORDS["key"], re.ASCII).fullmatch
 Form = Callable[[Any], bool]
 
@@ -603,6 +604,8 @@ def form(text: str) -> Form:
         needed = {name[:-1] for name, _ in pairs if name.endswith("!")}
         return lambda v: type(v) is dict and needed <= v.keys() and members(v, known)
     found = re.compile(WORDS.get(text, text), re.ASCII).fullmatch
+    if text in SEEN:
+        found = functools.lru_cache(maxsize=1024)(found)
     return lambda v: type(v) is str and found(v) is not None
 
 
