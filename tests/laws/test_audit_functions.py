@@ -308,3 +308,68 @@ def test_a_function_behaves_as_without(
         assert call(target) == call(wrapped)
         assert len(outcomes(log, start)) == 1
         assert inspect.signature(target) == inspect.signature(wrapped)
+
+
+def one_way(steps: list[tuple[str, int]]) -> Callable[[], Generator[object, None, object]]:
+    """Return a generator function that runs a program, and looks at nothing that comes in."""
+
+    def run() -> Generator[object, None, object]:
+        for step, n in steps:
+            match step:
+                case "yield" | "echo" | "catch":
+                    yield n
+                case "raise":
+                    raise ERRORS[n]("from inside")
+                case "return":
+                    return n
+        return "end"
+
+    return run
+
+
+def async_one_way(steps: list[tuple[str, int]]) -> Callable[[], AsyncGenerator[object, None]]:
+    """Return an async generator function that does the same."""
+
+    async def run() -> AsyncGenerator[object, None]:
+        for step, n in steps:
+            await asyncio.sleep(0)
+            match step:
+                case "yield" | "echo" | "catch":
+                    yield n
+                case "raise":
+                    raise ERRORS[n]("from inside")
+                case "return":
+                    return
+
+    return run
+
+
+@given(steps=program, moves=st.lists(st.tuples(st.sampled_from(["next", "close"]), st.just(0))))
+def test_a_held_stream_behaves_as_without(
+    log: audit.AuditLog, steps: list[tuple[str, int]], moves: list[tuple[str, int]]
+) -> None:
+    """A stream that is handed out one chunk behind shows its consumer the same."""
+    start = length(log)
+    bare, made = one_way(steps), audit.audited(log, action="law", hold=True)(one_way(steps))
+    abare, amade = (
+        async_one_way(steps),
+        audit.audited(log, action="law", hold=True)(async_one_way(steps)),
+    )
+
+    async def main() -> tuple[list[Any], list[Any]]:
+        first, second = abare(), amade()
+        found = await drive_async(first, moves), await drive_async(second, moves)
+        await finish_async(first)
+        await finish_async(second)
+        return found
+
+    streams = bare(), made()
+    expected, found = (drive(stream, moves) for stream in streams)
+    for stream in streams:
+        finish(stream)
+    aexpected, afound = asyncio.run(main())
+
+    assert expected == found
+    assert aexpected == afound
+    if moves and moves[0][0] == "next":
+        assert len(outcomes(log, start)) == 2

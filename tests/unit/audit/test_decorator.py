@@ -629,9 +629,20 @@ def test_a_signature_that_lies(bench: Any, audited: Any) -> None:
     assert record.body["error"]["stage"] == "capture"
 
 
-def test_an_audited_function_in_a_module_pickles() -> None:
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
+def test_an_audited_function_in_a_module_pickles(
+    audited: Any, function: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A decorated function pickles by its name, like any other."""
-    assert pickle.loads(pickle.dumps(plain)) is plain  # noqa: S301  made here
+    module = types.ModuleType("module_of_a_test")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    bare = types.FunctionType(function.__code__, function.__globals__, function.__name__)
+    bare.__module__ = module.__name__
+    wrapped = audited()(bare)
+    module.__dict__[function.__name__] = wrapped
+
+    assert wrapped is not bare
+    assert pickle.loads(pickle.dumps(wrapped)) is wrapped  # noqa: S301  made here
 
 
 def test_nested_calls_name_their_parent(bench: Any, audited: Any) -> None:

@@ -1,4 +1,4 @@
-# ruff: noqa: ANN401, ARG001  fixtures and hostile values are of any type, and some are not read
+# ruff: noqa: ANN401  fixtures and hostile values are of any type, and some are not read
 """A record calls a model verified only if its handle carries evidence about that very digest."""
 
 import os
@@ -199,3 +199,102 @@ def test_only_a_load_has_claims(bench: Any, audited: Any) -> None:
 
     assert bench.calls()[0].claims is None
     assert bench.calls()[0].model.digest == str(MANIFEST.digest)
+
+
+def verdict(passed: bool = True, gate: str = "train-data@1") -> Evidence:  # noqa: FBT001, FBT002  a test's value
+    """Return the decision of a gate as evidence."""
+    subject = Subject(name="model", digest=MANIFEST.digest.as_set())
+    result = "PASSED" if passed else "FAILED"
+    predicate = {"policy": {"name": gate}, "verificationResult": result}
+    return evidence(
+        Statement(subject=(subject,), predicate_type=st.VSA, predicate=predicate), "gate"
+    )
+
+
+def test_a_call_names_the_gates_that_the_model_rests_on(bench: Any, audited: Any) -> None:
+    """The decisions among a verified model's evidence are recorded, unless others are given."""
+    proofs = (signature(), verdict(), verdict(passed=False, gate="bias@1"))
+    model = handle(*proofs)
+
+    audited(model=model)(lambda: None)()
+    audited(model=lambda: model)(lambda: None)()
+    audited(model=model, gates=["own"])(lambda: None)()
+    audited(model=handle(verdict(), signature(OTHER)))(lambda: None)()
+    audited(model=handle(verdict(), digest=OTHER.digest))(lambda: None)()
+
+    first, second, third, fourth, fifth = bench.calls()
+    assert first.body["gates"] == [
+        {"decision": str(proofs[2].digest), "name": "bias@1", "result": "failed"},
+        {"decision": str(proofs[1].digest), "name": "train-data@1", "result": "passed"},
+    ]
+    assert second.body["gates"] == first.body["gates"]
+    assert third.body["gates"] == [{"name": "own"}]
+    assert fourth.model.status == "verified"
+    assert [gate["name"] for gate in fourth.body["gates"]] == ["train-data@1"]
+    assert "gates" not in fifth.body
+
+
+def test_gates_are_given_as_names_decisions_or_mappings(bench: Any, audited: Any) -> None:
+    """A gate is recorded by its name, and by its decision where one is given."""
+    from secureml.gates.policy import Decision
+
+    decision = Decision(
+        allowed=True,
+        reasons=(),
+        at="2026-11-22T08:30:00.000000Z",
+        gate="train-data@1",
+        gate_digest=Digest.sha256(b"plan"),
+        subject="data",
+        subject_digest=Digest.sha256(b"data"),
+    )
+
+    @audited(gates=lambda n: [decision, "named", {"name": "m", "result": "passed"}][:n])
+    def predict(n: int) -> None: ...
+
+    for n in range(4):
+        predict(n)
+
+    found = [record.body.get("gates") for record in bench.calls()]
+    assert found[0] is None
+    assert found[3] == [
+        {"decision": str(decision.digest), "name": "train-data@1", "result": "passed"},
+        {"name": "named"},
+        {"name": "m", "result": "passed"},
+    ]
+    for gates, error in (
+        ("one", TypeError),
+        ({"name": "one"}, TypeError),
+        ([5], TypeError),
+        ([""], ValueError),
+        ([{"name": "m", "result": "Yes!"}], ValueError),
+        ([{"name": "m", "decision": "abc"}], ValueError),
+        ([{"name": "m", "decision": 5}], TypeError),
+    ):
+        with pytest.raises(error, match="'gates'"):
+            audited(gates=gates)(lambda: None)
+
+
+@pytest.mark.parametrize("version", ["3.1", None, 5, "", "x" * 129])
+def test_the_version_of_a_model(version: object) -> None:
+    """A version that is a text is recorded; like the name, it proves nothing."""
+    model = handle(signature())
+    model.version = version
+
+    assert model_field(model).get("version") == ("3.1" if version == "3.1" else None)
+
+
+def test_a_handle_that_changed_is_read_again(bench: Any, audited: Any) -> None:
+    """A provider's handle is remembered as long as what it rests on is the same."""
+    model = handle(signature())
+    predict = audited(model=lambda: model)(lambda: None)
+
+    predict()
+    predict()
+    model.digest = OTHER.digest
+    predict()
+    model.version = "2"
+    predict()
+
+    statuses = [record.model.status for record in bench.calls()]
+    assert statuses == ["verified", "verified", "unverified", "unverified"]
+    assert bench.calls()[3].body["model"]["version"] == "2"
