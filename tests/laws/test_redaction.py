@@ -1,22 +1,28 @@
 # ruff: noqa: ANN401  hostile values are of any type
 """L8 for redaction: nothing of what was found is in the result, an error, a trace or a repr."""
 
+import base64
+import contextlib
 import copy
 import dataclasses
+import json
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import secureml
+from secureml import audit
 from secureml.audit import redaction as redact
 from secureml.audit.value import encode
+from secureml.evidence.log import Log
+from secureml.keys import files
 
 SRC = str(Path(secureml.__file__).parent)
 CANARY = "canary.bird@cage.example"
@@ -229,3 +235,51 @@ def test_the_traceback_of_a_missing_step_tells_nothing() -> None:
     for file, names in frames(trace):
         if file.startswith(SRC):
             assert CANARY not in "".join(map(repr, names.values()))
+
+
+def test_a_canary_reaches_no_file_of_an_audit_log(tmp_path: Path) -> None:
+    """What a function is given and hands out is in no file, whole, in pieces or in an error."""
+    log = Log.open(
+        tmp_path / "audit",
+        private=tmp_path / "private",
+        origin="law.example/audit",
+        signer=files.generate("ed25519", purposes=frozenset({"audit"})),
+        purpose="audit",
+        create=True,
+    )
+    sink = audit.AuditLog(log, details=tmp_path / "details", private=tmp_path / "private")
+    rules = ["personal", "secrets", redact.drop("row.address")]
+
+    @audit.audited(sink, action="law", capture=["row", "return"], redact=rules)
+    def answer(row: dict[str, object]) -> object:
+        if row["fails"]:
+            raise LookupError(CANARY)
+        return [CANARY, {CANARY: row}]
+
+    @audit.audited(sink, action="law", capture=["yield"], redact=["personal"])
+    def stream() -> Iterator[str]:
+        yield from f"write to {CANARY}, soon"
+
+    for fails in (False, True):
+        with contextlib.suppress(LookupError):
+            answer({"fails": fails, "address": CANARY, "note": f"ask {CANARY}"})
+    assert CANARY in "".join(stream())
+    sink.close()
+
+    told: dict[tuple[object, object], object] = {}
+    for record in audit.check_records(Log.open(tmp_path / "audit").entries()):
+        for one in cast("list[dict[str, object]]", record.body.get("redactions", [])):
+            told[one["path"], one["rule"]] = one["count"]
+    assert {
+        ("row", "email"),
+        ("row.address", "drop"),
+        ("return", "email"),
+        ("yield", "email"),
+    } == (told.keys())
+    for file in tmp_path.rglob("*"):
+        if file.is_file():
+            data = file.read_bytes()
+            lines = data.splitlines() if file.suffix == ".jsonl" else []
+            values = [v["value"] for line in lines for v in json.loads(line)["values"].values()]
+            data += b"".join(base64.b64decode(value) for value in values)
+            assert CANARY.encode() not in data, file

@@ -149,7 +149,7 @@ _WEAK: Final = re.compile(r"token|secret|key|credential")
 _PLACEHOLDER: Final = re.compile(
     r"(?:none|null|nil|undefined|true|false|str|string|bytes|int|any|optional|required|missing|"
     r"redacted|masked|hidden|changeme|example|empty|invalid|incorrect|wrong|expired|not|the|a|an|"
-    r"\*+|x{3,}|\.{2,}|…+|-+|_+|\[.*|<.*|\$.*|\{.*|%\(?\w*.*|@.*|\(.*|self\..*|os\..*|env\b.*|"
+    r"\*+|x{3,}|\.{2,}|…+|-+|_+|\[[^\]]*\]?|<.*|\$.*|\{.*|%\(?\w*.*|@.*|\(.*|self\..*|os\..*|env\b.*|"
     r"getenv.*|process\.env.*|config\b.*|settings\..*|args\..*|getpass.*|[a-z_][a-z0-9_.]*[(\[].*)"
     r"[.)\]!?]*",
     re.IGNORECASE | re.DOTALL,

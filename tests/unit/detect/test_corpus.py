@@ -152,6 +152,7 @@ def test_every_secret_has_a_known_bad() -> None:
         ("mysql --password Sup3rS3cret", "Sup3rS3cret"),
         ("Passwort: geheim123", "geheim123"),
         ("senha=12345678", "12345678"),
+        ("password=[password]rest", "[password]rest"),
         ("\u5bc6\u7801\uff1aabc12345", "abc12345"),
     ],
 )

@@ -68,9 +68,11 @@ def test_each_detector_alone_is_linear(detector: detect.Detector) -> None:
 
     def cost(size: int) -> float:
         text = (mixed * (size // len(mixed) + 1))[:size]
-        start = time.process_time()
-        detector.find(text)
-        return time.process_time() - start
+        best = BOUND
+        for _ in range(3):
+            start = time.process_time()
+            detector.find(text)
+            best = min(best, time.process_time() - start)
+        return best
 
-    cost(1024)
-    assert cost(2**18) < max(0.05, 80 * cost(2**14))
+    assert cost(2**18) < max(0.2, 80 * cost(2**14))
