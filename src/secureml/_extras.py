@@ -22,6 +22,10 @@ EXTRAS = {
     "sklearn": "demo",
     "numpy": "safetensors",
     "torch": "torch",
+    "rfc3161_client": "tsa",
+    "boto3": "aws",
+    "botocore": "aws",
+    "duckdb": "duckdb",
 }
 """Import name → the extra of secureml-sdk that installs it."""
 

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 HEAVY = {
+    "boto3",
+    "botocore",
     "duckdb",
     "great_expectations",
     "numpy",
     "pandas",
     "polars",
     "pyarrow",
+    "rfc3161_client",
     "safetensors",
     "scipy",
     "sigstore",

@@ -167,7 +167,7 @@ def own_identities(layout: Layout, trust: Trust) -> Trust:
         for path in sorted(layout.keys.rglob("*.pub")):
             mine.add(keys.load_public(path).fingerprint)
     kept = [i for i in trust.identities if i.verifier.fingerprint in mine]
-    return Trust(identities=tuple(kept))
+    return replace(trust, identities=tuple(kept), rules=(), text="")
 
 
 def pin(layout: Layout, other: Trust) -> None:
@@ -183,8 +183,11 @@ def pin(layout: Layout, other: Trust) -> None:
     known = {identity.fingerprint for identity in mine.identities}
     fresh = Trust(tuple(i for i in other.identities if i.fingerprint not in known))
     rules = {rule.name: rule for rule in (*mine.rules, *other.rules)}
-    joined = Trust(
-        (*mine.identities, *_named_apart(fresh, mine).identities), tuple(rules.values())
+    joined = replace(
+        mine,
+        identities=(*mine.identities, *_named_apart(fresh, mine).identities),
+        rules=tuple(rules.values()),
+        text="",
     )
     _write(layout.trust, joined.to_toml().encode())
 
@@ -209,7 +212,7 @@ def write_trust(
         )
         for name, required in models.items()
     )
-    _write(path, Trust(trust.identities, rules).to_toml().encode(), private=False)
+    _write(path, replace(trust, rules=rules, text="").to_toml().encode(), private=False)
     return path
 
 
@@ -317,13 +320,11 @@ def _hand_over(
 
 
 def _retire(trust: Trust, fingerprint: str, limits: Mapping[str, int]) -> Trust:
-    return Trust(
-        tuple(
-            replace(i, retired={**i.retired, **limits}) if i.fingerprint == fingerprint else i
-            for i in trust.identities
-        ),
-        trust.rules,
+    identities = tuple(
+        replace(i, retired={**i.retired, **limits}) if i.fingerprint == fingerprint else i
+        for i in trust.identities
     )
+    return replace(trust, identities=identities, text="")
 
 
 def publish_trust(layout: Layout) -> None:
