@@ -458,3 +458,110 @@ def test_a_record_that_does_not_fit_is_one_all_the_same(bench: Any, audited: Any
     assert first.outcome == "ok"
     assert (second.outcome, second.body["error"]["stage"]) == ("error", "capture")
     assert second.commitments == {}
+
+
+class Slow(audit.AuditLog):
+    """An audit log that takes its time, or takes nothing more after some records."""
+
+    left = 1 << 30
+
+    async def submit_async(self, *args: Any, **options: Any) -> Any:
+        """Take the record, and never come as far as is asked."""
+        self.submit(*args, **{**options, "ack": "queued"})
+        raise TimeoutError
+
+    def submit(self, *args: Any, **options: Any) -> Any:
+        """Refuse after a while."""
+        self.left -= 1
+        if self.left < 0:
+            raise StoreError("no room", why="it is full", fix="wait")
+        return super().submit(*args, **options)
+
+
+@pytest.fixture
+def slow(bench: Any) -> Slow:
+    """Return a log that takes its time."""
+    bench.log.close()
+    plain = bench.open()
+    bench.log = Slow(plain.log, details=bench.details, private=bench.private)
+    return bench.log
+
+
+def test_a_log_that_is_late_is_not_a_time_limit_of_the_function(bench: Any, slow: Slow) -> None:
+    """An acknowledgement that does not come in time is the log's error; the record stays."""
+
+    @audit.audited(slow, action="act", durable=True)
+    async def predict() -> str:
+        return "result"
+
+    with pytest.raises(StoreError, match="accepted, but not durable yet") as caught:
+        asyncio.run(predict())
+
+    assert caught.value.retryable
+    assert [record.outcome for record in bench.calls()] == ["ok"]
+
+
+def test_a_gap_that_cannot_be_written_stays_due(bench: Any, slow: Slow) -> None:
+    """What was lost is told of once the log takes that too."""
+    predict = audit.audited(slow, action="act", require=None)(lambda: 1)
+    slow.left = 0
+    with pytest.warns(RuntimeWarning, match="not accepted"):
+        predict()
+    slow.left = 1
+    predict()
+    slow.left = 10
+    predict()
+
+    gaps = [audit.Record.decode(leaf) for leaf in bench.leaves() if b'"gap"' in leaf]
+    assert [gap.body["gap"]["dropped"] for gap in gaps] == [1]  # type: ignore[index, call-overload]
+    assert len(bench.calls()) == 2
+
+
+def test_a_result_that_cannot_be_captured_while_a_loop_runs(bench: Any, audited: Any) -> None:
+    """A coroutine whose result has no encoding raises, and is recorded as an error."""
+
+    @audited(capture=["return"])
+    async def predict() -> object:
+        return object()
+
+    with pytest.raises(TypeError, match="'return' is of type object"):
+        asyncio.run(predict())
+
+    assert [r.body["error"]["stage"] for r in bench.calls()] == ["capture"]
+
+
+def test_a_call_that_is_cancelled_before_its_inputs_were_read(bench: Any, audited: Any) -> None:
+    """A cancellation while a subject's key is made is recorded; the function did not run."""
+    ran: list[str] = []
+
+    def subject() -> str:
+        time.sleep(0.1)
+        return "ann"
+
+    @audited(subject=subject, capture=["row"])
+    async def predict(row: int) -> None:
+        ran.append("ran")
+
+    async def main() -> None:
+        task = asyncio.create_task(predict(1))
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    bench.log.begin()
+    asyncio.run(main())
+
+    found = [r for r in map(audit.Record.decode, bench.leaves()) if r.type == "call"]
+    assert [(r.outcome, r.body["error"]["stage"]) for r in found] == [("cancelled", "before")]  # type: ignore[index, call-overload]
+    assert ran == []
+
+
+def test_a_field_is_a_path_a_constant_or_a_function(audited: Any) -> None:
+    """Anything else is refused when the function is decorated."""
+    for name in ("user", "session", "request", "tenant", "subject"):
+        with pytest.raises(TypeError, match=f"'{name}' is a path"):
+            audited(**{name: 5})(lambda row: row)
+    with pytest.raises(TypeError, match="'target' is a mapping"):
+        audited(target="account")(lambda row: row)
+    assert audited(session=max, capture=["row"])(lambda row: row)
