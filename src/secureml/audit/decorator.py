@@ -13,7 +13,8 @@ A generator or coroutine that was never started has not run and leaves nothing.
 
 Under asyncio nothing waits for a disk or a lock on the thread of the loop, as
 long as the audited function is a coroutine or an async generator.  A plain
-function that is called there waits there, if it was told to wait.
+function that is called there waits there, if it was told to wait; so does any
+coroutine under another kind of loop.
 
 Edges.  A generator's arguments are bound at its first step, so wrong ones
 raise there and not at the call.  A plain function that returns a coroutine or
