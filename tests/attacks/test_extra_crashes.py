@@ -71,7 +71,7 @@ def test_a_rotation_that_was_cut_off_is_completed(
     killed(cut)
     with secureml.open(ws.path, create=False, passphrase=PASSPHRASE) as again:
         register(again, tmp_path / "b.parquet")
-        again.audit_log.append({"type": "heartbeat"})
+        again.audit_log.append({"config": {"name": "threshold"}, "type": "config"})
     report = secureml.open(ws.path, create=False).verify()
     unprotected = secureml.open(ws.path, create=False)
 
@@ -121,7 +121,7 @@ def test_a_seal_is_announced_before_its_files(ws: Workspace, tmp_path: Path) -> 
 def test_a_server_that_died_before_its_record_breaks_nothing(tmp_path: Path) -> None:
     """Claims lie among the blobs only after a leaf has opened the directory."""
     with secureml.open(tmp_path / "srv", role="serve") as server:
-        server.audit_log.append({"type": "heartbeat"})
+        server.audit_log.append({"config": {"name": "threshold"}, "type": "config"})
     again = secureml.open(tmp_path / "srv", create=False, role="serve")
     again.audit_log.begin()
     blobs = secureml.evidence.BlobStore(again.path / "blobs")
@@ -155,7 +155,7 @@ def test_a_file_that_is_about_to_be_renamed_is_waited_for(
 ) -> None:
     """What a writer has not renamed yet goes away by itself."""
     server = secureml.open(tmp_path / "srv", role="serve")
-    server.audit_log.append({"type": "heartbeat"})
+    server.audit_log.append({"config": {"name": "threshold"}, "type": "config"})
     server.checkpoint()
     passing = server.path / f".trust.toml.{'0' * 16}.tmp"
     passing.write_bytes(b"half of it")
@@ -176,7 +176,9 @@ def test_an_erased_value_breaks_no_trace(tmp_path: Path) -> None:
         score(1)
     erasure = {"records": [records[0].id]}
     server.audit_log.append({"type": "erasure", "erasure": erasure})
-    (server.path / "details" / "000000.jsonl").write_bytes(b"")
+    server.audit_log.publish()
+    for path in (server.path / "details").iterdir():
+        path.write_bytes(b"")
     broken = [link.name for link in server.trace(records[0].id).links if not link.ok]
 
     assert ["model"] == broken

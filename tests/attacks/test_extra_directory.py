@@ -22,7 +22,7 @@ def opened(stage: Stage) -> Path:
     """Return the directory with a leaf after its seal, published."""
     root = stage.workshop()
     ws = secureml.open(root, create=False)
-    ws.audit_log.append({"type": "heartbeat"})
+    ws.audit_log.append({"config": {"name": "threshold"}, "type": "config"})
     ws.audit_log.publish()
     return root
 
@@ -44,7 +44,7 @@ def test_the_audit_key_does_not_seal_over_the_log_key(stage: Stage) -> None:
             key.unlink()
     (root / "data" / "wdbc.parquet").write_bytes(b"other rows")
     with secureml.open(root, create=False, role="serve") as server:
-        server.audit_log.append({"type": "heartbeat"})
+        server.audit_log.append({"config": {"name": "threshold"}, "type": "config"})
 
     with pytest.raises(DigestMismatchError, match=r"wdbc\.parquet"):
         stage.verify(root)
@@ -98,7 +98,7 @@ def test_a_checkpoint_that_is_a_fifo_is_not_waited_for(stage: Stage, name: str) 
 def test_details_that_are_a_fifo_are_not_waited_for(stage: Stage) -> None:
     """A trace breaks where the values lie in a pipe; it does not wait."""
     root = stage.copy()
-    path = root / "serving" / "details" / "000000.jsonl"
+    (path,) = (root / "serving" / "details").iterdir()
     path.unlink()
     os.mkfifo(path)
     trace = secureml.open(root, create=False, trust=stage.trust).trace(stage.story.prediction)

@@ -8,7 +8,7 @@ the value then is a commitment that nobody can open.  A value may be encrypted
 under a key of the person it is about: then its line has version 2, and who
 destroys the key erases the value.
 
-This module reads; `secureml.audit._store` writes.
+This module reads; `secureml.audit._merge` writes.
 
 Source: docs/spec/audit-record.md, section "Details"; docs/spec/sealed-values.md.
 """
