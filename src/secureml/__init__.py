@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from secureml import audit as audit
     from secureml import data as data
+    from secureml import detect as detect
     from secureml import doctor as doctor
     from secureml import errors as errors
     from secureml import evidence as evidence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from secureml import hashing as hashing
     from secureml import keys as keys
     from secureml import models as models
+    from secureml import sealing as sealing
     from secureml import training as training
     from secureml import wire as wire
     from secureml import workspace as workspace
@@ -73,6 +75,7 @@ __all__ = [
     "audited",
     "data",
     "decide",
+    "detect",
     "doctor",
     "errors",
     "evidence",
@@ -83,6 +86,7 @@ __all__ = [
     "manifest",
     "models",
     "open",
+    "sealing",
     "sign_model",
     "training",
     "verify",
@@ -126,6 +130,7 @@ _NAMESPACES = frozenset(
     {
         "audit",
         "data",
+        "detect",
         "doctor",
         "errors",
         "evidence",
@@ -133,6 +138,7 @@ _NAMESPACES = frozenset(
         "hashing",
         "keys",
         "models",
+        "sealing",
         "training",
         "wire",
         "workspace",

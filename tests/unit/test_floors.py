@@ -11,6 +11,8 @@ import secureml
 SRC = Path(secureml.__file__).parent
 MODULES = sorted(SRC.rglob("*.py"))
 MAX_LINES = 500
+ONE_FILE = SRC / "evidence" / "standalone" / "verify_log.py"
+"""Data that is shipped: one file that auditors take away, see ADR 12."""
 
 FLOOR = {
     "errors": 0,
@@ -35,6 +37,7 @@ FLOOR = {
     "demo": 7,
     "doctor": 7,
     "integrations": 7,
+    "_logcommands": 8,
     "cli": 8,
     "__main__": 9,
     "testing": 9,
@@ -133,7 +136,9 @@ def test_every_form_of_import_is_seen(source: str, expected: set[str]) -> None:
     assert expected == set(imported(ast.parse(source), ("secureml", "gates")))
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SRC)))
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if p != ONE_FILE], ids=lambda p: str(p.relative_to(SRC))
+)
 def test_modules_stay_short(path: Path) -> None:
     """No module is longer than 500 lines."""
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
