@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from secureml.audit.value import encode
 
@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from secureml.audit.redaction import Redaction, Redactor
 
 __all__ = ["Chunks"]
+
+_TAIL: Final = 256
+"""Characters: longer than anything that a detector finds, but for keys in blocks of lines."""
 
 
 class Chunks:
@@ -48,43 +51,50 @@ class Chunks:
     def redact(
         self, redactor: "Redactor", path: str, value: object, limit: int
     ) -> Iterable["Redaction"]:
-        """Keep a chunk without what *redactor* takes out of it; return what that was."""
+        """
+        Keep a chunk, and what *redactor* takes out of it; return what that was.
+
+        Text is kept as it is until the end: what is looked for may lie across chunks.
+        """
         if self.size > limit:
             return ()
-        value, taken = redactor.apply(path, value)
-        encoded = encode(value, path=path)
-        self.size += len(encoded)
+        taken: Iterable[Redaction] = ()
+        kept: str | bytes
+        if type(value) is str:
+            kept = value
+            self.size += len(value.encode("utf-8", "surrogatepass"))
+        else:
+            value, taken = redactor.apply(path, value)
+            kept = encode(value, path=path)
+            self.size += len(kept)
         if self.size > limit:
             return ()
-        # What lies across texts is looked for at the end, when they are all there.
-        self._redacted.append(value if isinstance(value, str) else encoded)
+        self._redacted.append(kept)
         return taken
 
     def settle(self, redactor: "Redactor", path: str, salt: bytes) -> Iterable["Redaction"]:
         """
-        Take out what lies across chunks; return what that was.
+        Take out of the texts what is to be taken out; return what that was.
 
-        Nothing that was not looked through is digested, so the digest is there
-        only where every chunk was kept.
+        Where not every chunk was kept, the last `_TAIL` characters of text are
+        left out too: what begins there may have gone on beyond, and was not
+        recognised.  Nothing that was not looked through is digested, so the
+        digest is there only where every chunk was kept.
         """
-        taken: list[Redaction] = []
-        texts: list[str] = []
-        self.kept = []
-
-        def across() -> None:
-            found, more = redactor.apply_chunks(path, texts)
-            taken.extend(more)
-            self.kept += [encode(text, path=path) for text in found]
-            texts.clear()
-
-        for one in self._redacted:
-            if isinstance(one, str):
-                texts.append(one)
-            else:
-                across()
-                self.kept.append(one)
-        across()
-        if len(self.kept) == self.count:
+        whole = len(self._redacted) == self.count
+        if not whole:
+            left = _TAIL
+            while left > 0 and self._redacted:
+                last = self._redacted.pop()
+                left -= len(last) if isinstance(last, str) else 0
+        texts = [one for one in self._redacted if isinstance(one, str)]
+        found, taken = redactor.apply_chunks(path, texts)
+        clean = iter(found)
+        self.kept = [
+            encode(next(clean), path=path) if isinstance(one, str) else one
+            for one in self._redacted
+        ]
+        if whole:
             self._digest = hashlib.sha256(salt + b"".join(self.kept))
         return taken
 

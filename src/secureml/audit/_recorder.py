@@ -145,6 +145,9 @@ class Recorder:
                 left -= len(taken)
                 self._write(taken)
             self.spool.sync()
+            if not self.queue:
+                # Threads add to it without a lock; what went astray is set right here.
+                self.waiting = 0
 
     def _take(self, count: int) -> list[Appended]:
         taken: list[Appended] = []
@@ -376,6 +379,7 @@ class Recorder:
                     self.spool.write([content], [b""], details=0)
                 self.spool.end()
                 self.spool.sync()
+                self.spool.want(self.spool.count)
             finally:
                 self._tell()
                 self.spool.close()

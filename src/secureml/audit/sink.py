@@ -38,7 +38,7 @@ from secureml.audit.details import Detail, Sealed
 from secureml.audit.pseudonyms import Pseudonyms
 from secureml.audit.record import MAX_LEAF, PREFIX_SIZE, Record
 from secureml.clock import Clock, now
-from secureml.errors import StoreError
+from secureml.errors import SecureMLError, StoreError
 from secureml.evidence._spool import Spool
 from secureml.evidence.sequencer import Sequencer
 from secureml.wire import canonical
@@ -183,7 +183,7 @@ class AuditLog(Reading):
         recorder = self._recorder
         if recorder is None or not recorder.ready:
             recorder = await asyncio.to_thread(self._begin)
-        if on_failure == "block" and not recorder.inside:
+        if on_failure != "gap" and not recorder.inside:
             await await_room(recorder)
         item = self.submit(record, body, detail, at=at, on_failure=on_failure)
         if ack != "queued":
@@ -254,11 +254,7 @@ class AuditLog(Reading):
     def _join(self) -> Sequencer:
         """Return the sequencer of this process for this log."""
         if self._closed:
-            raise StoreError(
-                f"the audit log {self.log.origin!r} is closed",
-                why="close() was called",
-                fix="open it again",
-            )
+            raise self._is_closed()
         sequencer = self._sequencer
         if sequencer is None:
             files = self.log.files
@@ -266,6 +262,13 @@ class AuditLog(Reading):
             merge = AuditMerge(spools, self.details, files, self.clock)
             sequencer = self._sequencer = Sequencer.at(spools, self.log, merge, files)
         return sequencer
+
+    def _is_closed(self) -> StoreError:
+        return StoreError(
+            f"the audit log {self.log.origin!r} is closed",
+            why="close() was called",
+            fix="open it again",
+        )
 
     def _part(self) -> None:
         """Give the sequencer back."""
@@ -319,6 +322,19 @@ class AuditLog(Reading):
         """
         self._begin()
 
+    def ready(self) -> None:
+        """
+        Return when a record would be accepted now.
+
+        Raises:
+            StoreError: It would not.
+        """
+        if self._closed:
+            raise self._is_closed()
+        recorder = self._recorder
+        if recorder is not None and recorder.trouble is not None and not recorder.inside:
+            raise recorder.trouble
+
     def publish(self) -> str:
         """
         Return when every record so far is under a checkpoint; return that checkpoint.
@@ -371,6 +387,7 @@ class AuditLog(Reading):
         """
         with self._starting:
             recorder, self._recorder = self._recorder, None
+        _alive.discard(self)
         if recorder is None:
             return
         try:
@@ -386,7 +403,7 @@ class AuditLog(Reading):
         return event("end", {"end": {"records": count + 1}}, self.clock)
 
     def _await_end(self, sequencer: Sequencer, recorder: Recorder) -> None:
-        deadline = time.monotonic() + TIMEOUT
+        deadline = time.monotonic() + _END
         count = recorder.spool.count
         while not sequencer.step(now=True) and recorder.spool.acknowledged() < count:
             # Another process sequences: the end is durable, and comes into the log by itself.
@@ -426,8 +443,12 @@ class AuditLog(Reading):
                 recorder.spool.abandon()
 
 
+_END: Final = 5.0
+"""Seconds that the end of a writer waits for the process that sequences."""
+
 _known: "weakref.WeakSet[AuditLog]" = weakref.WeakSet()
-_alive: "weakref.WeakSet[AuditLog]" = weakref.WeakSet()
+_alive: "set[AuditLog]" = set()
+"""Those with a writer: kept, so that what they accepted is written whoever forgets them."""
 _registered = False
 
 
@@ -447,9 +468,15 @@ _finalized: set[int] = set()
 
 
 def _close_all() -> None:
-    """Write what is left, at the end of the process."""
+    """Write what is left, at the end of the process; one that fails keeps no other from it."""
+    failed: SecureMLError | None = None
     for log in list(_alive):
-        log.close()
+        try:
+            log.close()
+        except SecureMLError as error:
+            failed = error
+    if failed is not None:
+        raise failed
 
 
 def _forked() -> None:  # pragma: no cover  in a forked child

@@ -392,7 +392,8 @@ def test_an_event_loop_waits_without_standing_still(bench: Any) -> None:
     ticks, found = asyncio.run(work())
 
     assert ticks > 5
-    assert sorted(i for i in found if i is not None) == list(range(1, 101))
+    assert None not in found
+    assert len(set(found)) == 100
     assert len(bench.calls()) == 100
 
 
