@@ -20,16 +20,11 @@ from pathlib import Path
 
 from secureml.errors import ConsistencyError, FormatError, StoreError, UntrustedSignerError
 from secureml.evidence._files import TEMPORARY, Files, read_file
-from secureml.evidence._reader import (
-    CHECKPOINT,
-    NOTE_LIMIT,
-    LogDirectory,
-    Sighting,
-    missing,
-    rebuild,
-)
+from secureml.evidence._reader import CHECKPOINT, NOTE_LIMIT, LogDirectory, Sighting, missing
 from secureml.evidence._tree import FULL, TileTree, hash_leaves, layout
 from secureml.evidence._wal import Frames, Wal, read_frames, refuse_second_writer
+from secureml.evidence.keeping import Keeping, Kept, Places
+from secureml.evidence.pruning import Prune, Pruning, absent_bundles, rebuild_pruned
 from secureml.keys.signer import Signer
 from secureml.keys.verifier import Verifier
 from secureml.wire import tiles
@@ -64,24 +59,31 @@ class Settings:
         directory: The log.
         private: Holds the lock, the write-ahead file and the remembered checkpoint.
         origin: First line of every checkpoint; None takes it from the existing one.
-        signer: Signs checkpoints.
+        signer: Signs checkpoints; None where *keeping* has epoch keys.
         purpose: What the signer is asked to sign for.
         previous: Keys that signed earlier checkpoints of this log.
         create: Whether a log may begin here.
         files: The operating system.
         observe: Is shown every entry that recovery reads, in order: the index
             of the first one, and the entries.
+        also: ML-DSA-44 keys that sign beside the signer.
+        keeping: What the writer does beside publishing.
+        pruned: Returns what an entry says about removed ones; without it, none may be
+            missing.
     """
 
     directory: Path
     private: Path
     origin: str | None
-    signer: Signer
+    signer: Signer | None
     purpose: str
     previous: tuple[Verifier, ...]
     create: bool
     files: Files
     observe: Callable[[int, list[bytes]], None] | None = None
+    also: tuple[Signer, ...] = ()
+    keeping: Keeping | None = None
+    pruned: Callable[[bytes], Prune | None] | None = None
 
     @property
     def wal(self) -> Path:
@@ -92,6 +94,11 @@ class Settings:
     def remembered(self) -> Path:
         """Where the last checkpoint is that this machine signed."""
         return self.private / "checkpoints" / self.directory.name
+
+    @property
+    def verifiers(self) -> tuple[Verifier, ...]:
+        """The keys that may have signed the checkpoint, where they do not follow each other."""
+        return self.previous if self.signer is None else (self.signer.verifier, *self.previous)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +115,7 @@ class Recovered:
         pending: Entries that are not published.
         wal: The write-ahead file, cut to its good part.
         recovery: What a crash had left; None when nothing.
+        kept: Its keys and its tail; None where nothing of that is kept.
     """
 
     origin: str
@@ -118,6 +126,7 @@ class Recovered:
     pending: list[bytes]
     wal: Wal
     recovery: Recovery | None
+    kept: Kept | None
 
 
 def recover(at: Settings) -> Recovered:
@@ -135,9 +144,10 @@ def recover(at: Settings) -> Recovered:
         ValueError: A new log without an origin.
     """
     refuse_second_writer(at.wal)
-    verifiers = (at.signer.verifier, *at.previous)
     directory = LogDirectory(at.directory)
     seen = directory.sighting()
+    kept = _open_kept(at, seen)
+    verifiers = at.verifiers if kept is None or not kept.verifiers else kept.verifiers
     remembered = _remembered(at.remembered)
     if remembered is not None:
         own_verifier(remembered, verifiers)
@@ -148,11 +158,21 @@ def recover(at: Settings) -> Recovered:
     origin = _settle_origin(at, seen)
     covered: list[bytes] = []
     edge: list[bytes] = []
+    # Without a reader nothing may be missing.
+    absent = frozenset() if at.pruned is None else absent_bundles(at.directory, size)
+    pruning = Pruning(at.pruned or _not_pruned)
+
+    def look(first: int, entries: list[bytes]) -> None:
+        if at.observe is not None:
+            at.observe(first, entries)
+        if kept is not None:
+            kept.look(first, entries)
+        if at.pruned is not None:
+            pruning.visit(first, entries)
 
     def visit(first: int, entries: list[bytes]) -> None:
         edge[:] = entries
-        if at.observe is not None:
-            at.observe(first, entries)
+        look(first, entries)
         if first < frames.first + len(frames.entries):
             covered.extend(entries[max(0, frames.first - first) :])
 
@@ -162,24 +182,28 @@ def recover(at: Settings) -> Recovered:
         own_verifier(seen, verifiers)
         note = seen.note
         try:
-            rebuilt = rebuild(
+            rebuilt = rebuild_pruned(
                 size,
                 seen.checkpoint.root,
                 bundle=directory.bundle,
                 tile=directory.hashes,
+                absent=absent,
                 cuts=() if remembered is None else (remembered.checkpoint.size,),
                 visit=visit,
             )
         except FileNotFoundError as error:
             raise missing(at.directory, error) from error
+        pruning.check(at.directory, absent)
         tree = rebuilt.tree
         _refuse_fork(at, remembered, rebuilt.roots)
     pending = _replay(at.wal, frames, covered, size)
-    if at.observe is not None and pending:
-        at.observe(size, pending)
+    if pending:
+        look(size, pending)
     tree.extend(hash_leaves(pending))
     removed = _sweep(at, found, size, max(tree.size, frames.announced))
     recovery = Recovery(len(pending), frames.torn, removed)
+    if kept is not None:
+        kept.recovered(note)
     return Recovered(
         origin=origin,
         note=note,
@@ -189,6 +213,24 @@ def recover(at: Settings) -> Recovered:
         pending=pending,
         wal=Wal(at.wal, at.files, good=frames.good),
         recovery=recovery if pending or frames.torn or removed else None,
+        kept=kept,
+    )
+
+
+def _not_pruned(entry: bytes) -> None:
+    """Say of an entry that it says nothing about removed ones."""
+    del entry
+
+
+def _open_kept(at: Settings, seen: Sighting | None) -> Kept | None:
+    """Read the keys of a log whose keys change; that is after everybody else was kept out."""
+    if at.keeping is None:
+        return None
+    return at.keeping.open(
+        Places(at.directory, at.private),
+        origin=_settle_origin(at, seen),
+        purpose=at.purpose,
+        files=at.files,
     )
 
 

@@ -10,11 +10,12 @@ checkpoint and every acknowledged entry behind it, or the new one.
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeVar
 
-from secureml.errors import StoreError
+from secureml.errors import SecureMLError, StoreError
 from secureml.evidence import notes
 from secureml.evidence._files import store_error, write_batch
 from secureml.evidence._lock import forked
@@ -22,11 +23,14 @@ from secureml.evidence._reader import CHECKPOINT, LogDirectory
 from secureml.evidence._recovery import Settings, recover
 from secureml.evidence._tree import FULL, HASH, hash_leaves, partials
 from secureml.evidence._wal import Wal
+from secureml.evidence.keeping import Kept
 from secureml.keys.verifier import Verifier
 from secureml.wire import tiles
 from secureml.wire.checkpoint import Checkpoint
 
 __all__ = ["MAX_ENTRY", "InterruptedWriteError", "Writer", "closed"]
+
+T = TypeVar("T")
 
 MAX_ENTRY = 65_535
 """Bytes in the largest entry: its length is written in two."""
@@ -77,6 +81,7 @@ class Writer:
                 f"could not recover the log in {str(settings.directory)!r}", error
             ) from error
         self.origin = found.origin
+        self._kept = found.kept
         self.note = found.note
         self.published = found.published
         self.recovered = found.recovery
@@ -122,17 +127,33 @@ class Writer:
             if self._wal is not None:
                 self._wal.close()
                 self._wal = None
+            # Whoever writes no more holds no key of an epoch.
+            self._kept = None
 
     def orphan(self) -> None:  # pragma: no cover  in a forked child
         """Become useless: this is the copy that a forked child got."""
         self._orphan = True
+        self._kept = None
         if self._wal is not None:
             self._wal.close()
 
     @property
-    def verifier(self) -> Verifier:
-        """The key that signs its checkpoints."""
-        return self._settings.signer.verifier
+    def verifiers(self) -> tuple[Verifier, ...]:
+        """The key that signs its checkpoints, and those that may have signed the one there."""
+        kept = self._kept
+        return self._settings.verifiers if kept is None or not kept.verifiers else kept.verifiers
+
+    def fits(self, at: Settings) -> bool:
+        """Return whether it signs and keeps as *at* says."""
+        mine = self._settings
+        keys = [None if one.signer is None else one.signer.verifier for one in (mine, at)]
+        return keys[0] == keys[1] and mine.keeping == at.keeping
+
+    @property
+    def due(self) -> bool:
+        """Whether the next commit announces a key."""
+        kept = self._kept
+        return kept is not None and kept.due(self.size)
 
     @property
     def size(self) -> int:
@@ -238,16 +259,34 @@ class Writer:
                 raise InterruptedWriteError
             if self._tree.size > self.published:
                 self.publish()
+            batch = list(entries)
+            if self._kept is not None:
+                batch += self._keep(lambda kept: kept.hand_over(self._tree.size + len(entries)))
+            if not batch:
+                return self.publish()
             self._torn = True
             try:
-                self._wal.announce(self._tree.size + len(entries))
+                self._wal.announce(self._tree.size + len(batch))
             except StoreError:
                 self._dead = self._wal.broken
                 raise
-            self._pending.extend(entries)
-            self._tree.extend(hash_leaves(entries))
+            self._pending.extend(batch)
+            self._tree.extend(hash_leaves(batch))
             self._torn = False
             return self.publish()
+
+    def _keep(self, do: Callable[[Kept], T]) -> T:
+        """Do something with keys and tail; when it fails, everything is read anew first."""
+        if self._kept is None:  # pragma: no cover  its callers ask
+            raise InterruptedWriteError
+        self._torn = True
+        try:
+            done = do(self._kept)
+        except SecureMLError as error:
+            self._dead = f"{error.what}: {error.why}"
+            raise
+        self._torn = False
+        return done
 
     # Publish
 
@@ -262,9 +301,7 @@ class Writer:
             if size == self.published and self.note:
                 return self.note
             at = self._settings
-            note = notes.sign_checkpoint(
-                Checkpoint(self.origin, size, self._tree.root()), at.signer, purpose=at.purpose
-            )
+            note = self._sign(size)
             self._sync(size)
             self._torn = True
             try:
@@ -279,7 +316,17 @@ class Writer:
                     "acknowledged entry is in the write-ahead file",
                 ) from error
             self._torn = False
+            if self._kept is not None:
+                self._keep(lambda kept: kept.published(note))
             return note
+
+    def _sign(self, size: int) -> str:
+        at = self._settings
+        signer = at.signer if self._kept is None else self._kept.signer or at.signer
+        if signer is None:  # pragma: no cover  Log.open refuses it
+            raise closed(at.directory)
+        checkpoint = Checkpoint(self.origin, size, self._tree.root())
+        return notes.sign_checkpoint(checkpoint, signer, purpose=at.purpose, also=at.also)
 
     def _write(self, note: str, size: int) -> None:
         at = self._settings
@@ -299,8 +346,10 @@ class Writer:
                 batch.append((at.directory / path, data))
         write_batch(self._files, batch)
         write_batch(self._files, [(at.directory / CHECKPOINT, note.encode())])
-        # Losing this name would only mean to remember the one before.
-        write_batch(self._files, [(at.remembered, note.encode())], private=True, names=False)
+        # Losing this name would only mean to remember the one before; but the key that
+        # signed the one before an epoch ended is forgotten with the next.
+        last = self._kept is not None and self._kept.handing_over
+        write_batch(self._files, [(at.remembered, note.encode())], private=True, names=last)
         if self._wal is not None:
             self._wal.reset()
         for path in old:

@@ -27,21 +27,20 @@ from typing import Self
 from secureml.errors import ConsistencyError, StoreBusyError, StoreError
 from secureml.evidence._files import Files
 from secureml.evidence._lock import WriterLock
-from secureml.evidence._proving import consistency, prove
-from secureml.evidence._reader import LogDirectory, Sighting, no_log
+from secureml.evidence._logreading import Readable
+from secureml.evidence._reader import LogDirectory, no_log
 from secureml.evidence._recovery import Recovery, Settings, own_verifier
-from secureml.evidence._tree import FULL, tile_width
 from secureml.evidence._writer import MAX_ENTRY, InterruptedWriteError, Writer, closed
 from secureml.evidence.checklog import VerifiedLog, verify_log
+from secureml.evidence.keeping import Keeping
+from secureml.evidence.pruning import Prune
 from secureml.keys.signer import Signer
 from secureml.keys.verifier import Verifier
-from secureml.wire.merkle import ConsistencyProof
-from secureml.wire.tlogproof import TlogProof
 
 __all__ = ["MAX_ENTRY", "Log", "Recovery", "VerifiedLog", "WriterLock", "verify_log"]
 
 
-class Log:
+class Log(Readable):
     """
     A log, to read and, with a signer, to write.
 
@@ -57,11 +56,10 @@ class Log:
         lock: WriterLock | None,
         origin: str | None,
     ) -> None:
-        self._directory = LogDirectory(directory)
+        super().__init__(directory)
         self._settings = settings
         self._lock = lock
         self._origin = origin
-        self._writer: Writer | None = None
         self._closed = False
 
     @classmethod
@@ -77,6 +75,9 @@ class Log:
         previous: Sequence[Verifier] = (),
         lock: WriterLock | None = None,
         files: Files | None = None,
+        also: Sequence[Signer] = (),
+        keeping: Keeping | None = None,
+        pruned: Callable[[bytes], Prune | None] | None = None,
     ) -> Self:
         """
         Open the log in *directory*; nothing is written yet.
@@ -88,7 +89,8 @@ class Log:
                 to write only.
             origin: The log's name, the first line of each checkpoint.  A new
                 log needs one; an existing one has to have this one.
-            signer: Signs checkpoints (Ed25519); without it the log is read only.
+            signer: Signs checkpoints (Ed25519); without it, and without epoch keys in
+                *keeping*, the log is read only.
             purpose: What the signer is asked for: ``log`` or ``audit``.
             create: Begin a log at the first append or publish if there is
                 none.  False makes a missing log an error, so that a lost
@@ -96,6 +98,10 @@ class Log:
             previous: Keys that signed earlier checkpoints of this log.
             lock: Share this lock; by default that of *private*.
             files: The operating system, for tests.
+            also: ML-DSA-44 keys of the log that sign beside the signer, one as a rule.
+            keeping: Epoch keys in the signer's place, and the sealed tail.
+            pruned: Returns what an entry says about removed ones, and None for every
+                other; without it a log of which entries were pruned is not written to.
 
         Raises:
             StoreError: There is no log, and *create* is false.
@@ -107,7 +113,8 @@ class Log:
         seen = LogDirectory(path).sighting()
         if seen is None and not create:
             raise no_log(path)
-        if create and signer is None:
+        signs = signer is not None or (keeping is not None and keeping.epochs is not None)
+        if create and not signs:
             msg = "create=True needs a signer: a log begins with a signed checkpoint"
             raise ValueError(msg)
         if seen is None and origin is None:
@@ -120,7 +127,7 @@ class Log:
                 fix="open the directory that belongs to this origin",
             )
         settings = None
-        if signer is not None:
+        if signs:
             inside = path.with_name(path.name + ".private") if private is None else Path(private)
             settings = Settings(
                 directory=path,
@@ -131,6 +138,9 @@ class Log:
                 previous=tuple(previous),
                 create=create,
                 files=files or Files(),
+                also=tuple(also),
+                keeping=keeping,
+                pruned=pruned,
             )
             lock = lock or WriterLock(settings.private / "lock")
         return cls(
@@ -193,11 +203,14 @@ class Log:
 
         Raises:
             StoreError: The log is open without a signer.
-            VerificationError: Neither the signer nor a previous key signed it.
+            VerificationError: Neither the signer nor a previous key signed it; or the keys
+                follow each other, and another process writes.
         """
         settings = self._writing()
         seen = self._directory.require()
-        verifier = own_verifier(seen, (settings.signer.verifier, *settings.previous))
+        writer = self._writer
+        verifiers = settings.verifiers if writer is None else writer.verifiers
+        verifier = own_verifier(seen, verifiers)
         return bytes.fromhex(verifier.fingerprint.removeprefix("sha256:"))
 
     # Write
@@ -271,8 +284,31 @@ class Log:
         except InterruptedWriteError:
             return self._acquire().commit(entries)
 
+    @property
+    def hands_over(self) -> bool:
+        """Whether the next `commit`, be it of nothing, announces the log's next key."""
+        writer = self._writer
+        return writer is not None and writer.due
+
+    @property
+    def verifiers(self) -> tuple[Verifier, ...]:
+        """
+        The key that signs now, and those before it that may have signed the checkpoint.
+
+        Where keys follow each other, only the writer knows them: none for everybody else.
+        """
+        writer = self._writer
+        return self._writing().verifiers if writer is None else writer.verifiers
+
+    @property
+    def keeping(self) -> Keeping | None:
+        """What its writer does beside publishing."""
+        return self._writing().keeping
+
     def twin(
-        self, lock: WriterLock, observe: Callable[[int, list[bytes]], None] | None = None
+        self,
+        lock: WriterLock,
+        observe: Callable[[int, list[bytes]], None] | None = None,
     ) -> "Log":
         """
         Return another object for the same log, to write under another lock.
@@ -286,6 +322,33 @@ class Log:
         """
         settings = replace(self._writing(), observe=observe)
         return type(self)(self.directory, settings=settings, lock=lock, origin=self._origin)
+
+    def kept(
+        self,
+        *,
+        keeping: Keeping | None,
+        also: Sequence[Signer] = (),
+        pruned: Callable[[bytes], Prune | None] | None = None,
+    ) -> "Log":
+        """
+        Return another object for the same log, to be written with these choices.
+
+        Args:
+            keeping: As in `open`; None leaves what there is.
+            also: As in `open`; none leaves what there is.
+            pruned: As in `open`.
+
+        Raises:
+            StoreError: The log is open for reading only.
+        """
+        at = self._writing()
+        settings = replace(
+            at,
+            keeping=keeping or at.keeping,
+            also=tuple(also) or at.also,
+            pruned=pruned or at.pruned,
+        )
+        return type(self)(self.directory, settings=settings, lock=self._lock, origin=self._origin)
 
     def acquire(self) -> None:
         """
@@ -348,108 +411,17 @@ class Log:
             if old is not None:
                 lock.leave(old)
             writer = lock.writer(settings.directory, lambda: Writer(settings))
-            if writer.verifier != settings.signer.verifier:
+            if not writer.fits(settings):
                 lock.leave(writer)
                 raise StoreBusyError(
                     f"the log in {str(self.directory)!r} is being written with another key",
-                    why=f"this process opened it before with {writer.verifier.fingerprint}",
+                    why="this process opened it before with "
+                    + ", ".join(one.fingerprint for one in writer.verifiers[:1]),
                     fix="close that log first",
                 )
             self._writer = writer
             self._origin = writer.origin
             return writer
-
-    # Read
-
-    def entry(self, index: int) -> bytes:
-        """
-        Return one entry; the writer's process also sees its pending ones.
-
-        Nothing is verified: this is for the owner of the log.  Others use
-        `verify_log`.
-
-        Raises:
-            IndexError: There is no such entry.
-            UnexpectedFileError: A file of the log is gone.
-            FormatError: A file of the log is not in its format.
-            StoreError: The system could not read it.
-        """
-        for one in self.entries(index, index + 1):
-            return one
-        msg = f"the log has no entry {index}"
-        raise IndexError(msg)
-
-    def entries(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """
-        Yield entries *start* up to, not including, *stop*.
-
-        Ends early where the log ends; the writer's process also sees its
-        pending ones.
-
-        Raises:
-            ValueError: *start* is below 0.
-            UnexpectedFileError: A file of the log is gone.
-            FormatError: A file of the log is not in its format.
-            StoreError: The system could not read it.
-        """
-        if start < 0:
-            msg = f"entries are counted from 0, not from {start}"
-            raise ValueError(msg)
-        while stop is None or start < stop:
-            some = self._some(start)
-            if stop is not None:
-                some = some[: stop - start]
-            if not some:
-                return
-            yield from some
-            start += len(some)
-
-    def _some(self, start: int) -> Sequence[bytes]:
-        """Return the entries from *start* to the end of its bundle, none at the end of the log."""
-        writer = self._writer
-        if writer is not None and writer.current():
-            waiting = writer.pending_from(start)
-            if waiting is not None:
-                return waiting
-
-        def read(seen: Sighting) -> Sequence[bytes]:
-            size = seen.checkpoint.size
-            if start >= size:
-                return ()
-            index = start // FULL
-            return self._directory.bundle(index, tile_width(size, 0, index))[start % FULL :]
-
-        if self._directory.sighting() is None:
-            return ()
-        return self._directory.at_checkpoint(read)
-
-    def prove(self, index: int) -> TlogProof:
-        """
-        Return the proof that entry *index* is under the current checkpoint.
-
-        It is checked before it is handed out.
-
-        Raises:
-            IndexError: The entry is not published.
-            VerificationError: The files of the log do not make a proof.
-            StoreError: The system could not read them.
-        """
-        return prove(self._directory, index)
-
-    def consistency(self, old: int, new: int | None = None) -> ConsistencyProof:
-        """
-        Return the proof that the first *old* entries begin the first *new*.
-
-        Args:
-            old: Size of the earlier tree.
-            new: Size of the later one; the published size by default.
-
-        Raises:
-            ValueError: Not ``0 <= old <= new <= size``.
-            VerificationError: A file of the log is gone or not in its format.
-            StoreError: The system could not read them.
-        """
-        return consistency(self._directory, old, new)
 
     # End
 
