@@ -22,6 +22,9 @@ from secureml.workspace.roles import evidence_of, role_of
 
 __all__ = ["Custody"]
 
+_SEALS = 5
+"""How often a seal is tried while others begin to record."""
+
 
 class Custody:
     """The trust, keys and logs of one open workspace."""
@@ -219,22 +222,45 @@ class Custody:
         A leaf comes before any file: it opens the directory, for whoever
         verifies it meanwhile, or after a crash.
         """
-        if self.role == "train":
-            if self._audit is not None:
-                self._audit.end()
-            self._anchor(again=True)
-            self.ledger.publish()
-        else:
-            self.audit_log.begin()
-            self.audit_log.publish()
+        if self.role == "serve":
+            self._seal_audit()
+            return
+        if self._audit is not None:
+            self._audit.end()
+        self._anchor(again=True)
+        self.ledger.publish()
+        self.record(sealing.seal_statement(self._measure()))
+        self.ledger.publish()
+
+    def _seal_audit(self) -> None:
+        """
+        Seal in the audit log, unless another process still records into it.
+
+        Those who close at the same time do so one after another, so the last one
+        finds nobody.  A process that begins to record while the files are
+        measured leaves its records before the seal: that one is followed by a
+        leaf, which opens the directory again, and by another seal.
+        """
+        log = self.audit_log
+        with sealing.alone(self.layout.private / "sealing"):
+            for _ in range(_SEALS):
+                log.begin()
+                log.publish()
+                if sealing.others_record(self.layout, log.writer):
+                    log.end()
+                    return
+                size = log.log.size
+                sealed = log.seal(self._measure().to_json())
+                log.publish()
+                if sealed.index == size:
+                    return
+                log.end()
+            log.begin()  # So that a seal which may not hold is not the last leaf.
+            log.end()
+
+    def _measure(self) -> sealing.Seal:
         setup.publish_trust(self.layout)
-        seal = sealing.make_seal(self.layout.root, BlobStore(self.layout.blobs))
-        if self.role == "train":
-            self.record(sealing.seal_statement(seal))
-            self.ledger.publish()
-        else:
-            self.audit_log.seal(seal.to_json())
-            self.audit_log.publish()
+        return sealing.make_seal(self.layout.root, BlobStore(self.layout.blobs))
 
     def _forget_logs(self) -> None:
         """Let the logs be opened again, with the keys that sign now."""

@@ -16,10 +16,25 @@ from typing import NoReturn
 
 from secureml.errors import StoreError
 
-__all__ = ["LOGS", "Layout", "find_nested", "is_workspace", "private_directory", "walk_files"]
+__all__ = [
+    "BESIDE",
+    "LOGS",
+    "SELF_PROVING",
+    "Layout",
+    "find_nested",
+    "is_workspace",
+    "private_directory",
+    "walk_files",
+]
 
 LOGS = ("log", "audit")
-"""The two log directories; each proves itself, so no seal names their files."""
+"""The two log directories."""
+
+BESIDE = ("anchors", "epochs", "tails")
+"""Directories of what others say about the logs, and of their keys: they grow after a seal."""
+
+SELF_PROVING = (*LOGS, *BESIDE)
+"""What proves itself, so that no seal names its files."""
 
 
 def is_workspace(directory: Path) -> bool:
@@ -70,6 +85,21 @@ class Layout:
         return self.root / "audit"
 
     @property
+    def anchors(self) -> Path:
+        """Receipts of those who have seen a log: a directory for each log."""
+        return self.root / "anchors"
+
+    @property
+    def epochs(self) -> Path:
+        """Boundary notes of logs whose keys follow each other: a file for each log."""
+        return self.root / "epochs"
+
+    @property
+    def tails(self) -> Path:
+        """Steps of the logs' sealed tails: a file for each log."""
+        return self.root / "tails"
+
+    @property
     def blobs(self) -> Path:
         """Large things, named by their SHA-256."""
         return self.root / "blobs"
@@ -94,6 +124,15 @@ class Layout:
         """Private keys."""
         return self.private / "keys"
 
+    @property
+    def scratch(self) -> Path | None:
+        """Where files that replace details are written: private, and on the same file system."""
+        try:
+            same = self.private.stat().st_dev == self.root.stat().st_dev
+        except OSError:
+            return None
+        return self.private if same else None
+
     def remembered(self) -> list[str]:
         """Return the checkpoints that this machine wrote last, here and inside: signed notes."""
         folders = [
@@ -111,7 +150,7 @@ class Layout:
 
 def walk_files(root: Path) -> Iterator[Path]:
     """
-    Yield every entry below *root* that is not a directory, logs of *root* left out.
+    Yield every entry below *root* that is not a directory, what proves itself left out.
 
     A log that is a link is no log: it is yielded like any other link.
 
@@ -123,7 +162,7 @@ def walk_files(root: Path) -> Iterator[Path]:
         # Not Path.is_symlink: a name that is too long for the system has no answer.
         links = {d for d in directories if os.path.islink(here / d)}  # noqa: PTH114  see above
         if here == root:
-            directories[:] = [d for d in directories if d not in LOGS or d in links]
+            directories[:] = [d for d in directories if d not in SELF_PROVING or d in links]
         directories.sort()
         for name in [*sorted(files), *(d for d in directories if d in links)]:
             yield here / name
@@ -141,7 +180,7 @@ def find_nested(root: Path) -> list[Path]:
         here = Path(folder)
         directories.sort()
         if here == root:
-            directories[:] = [d for d in directories if d not in LOGS]
+            directories[:] = [d for d in directories if d not in SELF_PROVING]
         elif is_workspace(here):
             found.append(here)
             directories.clear()

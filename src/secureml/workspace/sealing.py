@@ -5,7 +5,8 @@ An **anchor** is a statement in the statement log about a checkpoint of the
 audit log, so that cutting the audit log contradicts the statement log.  A
 **seal** is a statement about the manifest of every file of the directory but
 the logs' own, which prove themselves.  A serving workspace has no statement
-log: its seal is the last record of its audit log.
+log: its seal is the last record of its audit log.  Where several processes
+serve one directory, the one that closes last seals it.
 
 What happens if the process dies here: the blob that lists the files is durable
 before the leaf that names it; without the leaf the directory is merely not
@@ -14,11 +15,17 @@ sealed, and the next `close` seals it.
 Source: ``docs/spec/seal.md``.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from secureml.errors import FormatError
+from secureml.errors import FormatError, StoreError
+from secureml.evidence._drain import writers
+from secureml.evidence._files import store_error
+from secureml.evidence._flock import hold, is_held
+from secureml.evidence._spool import lock_path
 from secureml.evidence.blobs import BlobStore
 from secureml.hashing import hash_file
 from secureml.wire import base64
@@ -29,18 +36,23 @@ from secureml.wire.digest import DIR_HASH, SHA256, Digest
 from secureml.wire.manifest import Manifest
 from secureml.wire.note import Note
 from secureml.wire.statement import Statement, Subject
-from secureml.workspace.layout import walk_files
+from secureml.workspace.layout import Layout, walk_files
 
 __all__ = [
     "Seal",
+    "alone",
     "anchor_statement",
     "anchored_note",
     "anchored_root",
     "checkpoint_of",
     "directory_manifest",
     "make_seal",
+    "others_record",
     "seal_statement",
 ]
+
+_PATIENCE = 60.0
+_PAUSE = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +117,55 @@ def make_seal(root: Path, blobs: BlobStore) -> Seal:
     manifest = directory_manifest(root)
     blobs.put(manifest.encode())
     return Seal(digest=manifest.digest, files=len(manifest))
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """
+    Wait until no other process seals this directory, and keep others waiting.
+
+    Args:
+        path: The lock file, in the private directory.
+
+    Raises:
+        StoreError: It cannot be locked, or another process seals for a minute.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            held = hold(path)
+            break
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise StoreError(
+                    f"another process has been sealing for {_PATIENCE:g} s",
+                    why=f"it holds {str(path)!r}",
+                    fix="nothing is lost; open the workspace and close it when that one is done",
+                    retryable=True,
+                ) from None
+            time.sleep(_PAUSE)
+        except OSError as error:
+            raise store_error(f"could not lock {str(path)!r}", error) from error
+    try:
+        yield
+    finally:
+        held.close()
+
+
+def others_record(layout: Layout, writer: str) -> bool:
+    """
+    Return whether a living process beside *writer* records into the audit log.
+
+    Raises:
+        StoreError: The spools cannot be looked at.
+    """
+    spools = layout.private / "spool" / layout.audit.name
+    try:
+        return any(
+            is_held(lock_path(spools, other)) for other in writers(spools) if other.hex() != writer
+        )
+    except OSError as error:
+        raise store_error(f"could not look into {str(spools)!r}", error) from error
 
 
 def seal_statement(seal: Seal) -> Statement:

@@ -16,9 +16,10 @@ from secureml import audit
 from secureml._html import grid
 from secureml.errors import ChainError, SecureMLError
 from secureml.evidence.blobs import BlobStore
-from secureml.evidence.checklog import VerifiedLog, verify_log
 from secureml.evidence.trust import Trust
+from secureml.sealing import SubjectKeys
 from secureml.wire.digest import Digest
+from secureml.workspace.auditing import Head, read_audit
 from secureml.workspace.chain import Link, judge
 from secureml.workspace.claims import open_claims
 from secureml.workspace.layout import Layout, find_nested
@@ -155,11 +156,11 @@ def trace_prediction(
         layout = Layout.of(root)
         if not layout.audit.is_dir():
             continue
-        log = verify_log(layout.audit, trust=trust, role="audit")
-        records = audit.check_records(log.entries)
-        for index, record in enumerate(records):
+        found = read_audit(layout, trust=trust)
+        for number, (index, record) in enumerate(zip(found.places, found.records, strict=True)):
             if record.id == prediction:
-                return _walk(layout, log, records, index, trust, value)
+                place = _Place(layout, found.head, found.records, found.places, number, index)
+                return _walk(place, trust, value)
     msg = (
         f"no prediction has id {prediction!r} in {str(directory)!r}: ids are printed by the "
         "serving code (secureml.audit.collect()) and stand in the audit log; a record becomes "
@@ -168,15 +169,24 @@ def trace_prediction(
     raise LookupError(msg)
 
 
-def _walk(
-    layout: Layout,
-    log: VerifiedLog,
-    records: Sequence[audit.Record],
-    index: int,
-    trust: Trust,
-    value: object,
-) -> Trace:
-    record = records[index]
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the record is that a trace begins with: *number* among those that are there."""
+
+    layout: Layout
+    log: Head
+    records: Sequence[audit.Record]
+    places: Sequence[int]
+    number: int
+    index: int
+
+    @property
+    def record(self) -> audit.Record:
+        return self.records[self.number]
+
+
+def _walk(place: _Place, trust: Trust, value: object) -> Trace:
+    record, log, records = place.record, place.log, place.records
     links = [
         Link(
             name="prediction",
@@ -184,18 +194,18 @@ def _walk(
             digest=record.leaf_digest,
             strength="observed",
             signer=log.signer.name,
-            index=index,
+            index=place.index,
             detail=f"one of {log.size:,} entries under a signed checkpoint",
         )
     ]
     try:
         erasures = [r for r in records if r.type == "erasure"]
-        audit.check_details([record, *erasures], layout.details, partial=True)
+        audit.check_details([record, *erasures], place.layout.details, partial=True)
         if value is not NOTHING:
-            links.append(_input_link(layout, log, record, index, value))
+            links.append(_input_link(place, value))
     except SecureMLError as error:
         links.append(_link_of(error, "captured values", record.action or "?"))
-    links.extend(_model_links(layout, log, records, index, trust))
+    links.extend(_model_links(place, trust))
     return Trace(
         prediction=record.id,
         links=tuple(links),
@@ -203,10 +213,9 @@ def _walk(
     )
 
 
-def _input_link(
-    layout: Layout, log: VerifiedLog, record: audit.Record, index: int, value: object
-) -> Link:
-    path = audit.matching_path(record, layout.details, value)
+def _input_link(place: _Place, value: object) -> Link:
+    keys = SubjectKeys(place.layout.private) if place.layout.private.is_dir() else None
+    path = audit.matching_path(place.record, place.layout.details, value, keys=keys)
     if path is None:
         return Link(
             name="input",
@@ -218,20 +227,14 @@ def _input_link(
         name="input",
         subject=path,
         strength="observed",
-        signer=log.signer.name,
-        index=index,
+        signer=place.log.signer.name,
+        index=place.index,
         detail="the given input is the one that was committed to",
     )
 
 
-def _model_links(
-    layout: Layout,
-    log: VerifiedLog,
-    records: Sequence[audit.Record],
-    index: int,
-    trust: Trust,
-) -> list[Link]:
-    record = records[index]
+def _model_links(place: _Place, trust: Trust) -> list[Link]:
+    record = place.record
     known = _verified_digest(record)
     if record.model is None or known is None:
         return [
@@ -246,7 +249,9 @@ def _model_links(
     load = next(
         (
             (i, r)
-            for i, r in reversed(list(enumerate(records[:index])))
+            for i, r in reversed(
+                list(zip(place.places, place.records, strict=True))[: place.number]
+            )
             if r.claims is not None
             and r.writer == record.writer
             and r.outcome == "ok"
@@ -265,7 +270,7 @@ def _model_links(
             )
         ]
     try:
-        claims = open_claims(BlobStore(layout.blobs).get(load[1].claims), trust=trust)
+        claims = open_claims(BlobStore(place.layout.blobs).get(load[1].claims), trust=trust)
         chain = judge(digest, claims.evidence, trust.rules, name=record.model.name)
     except SecureMLError as error:
         return [_link_of(error, "claims", record.model.name or "?")]
@@ -274,7 +279,7 @@ def _model_links(
         subject=chain.model,
         digest=str(load[1].claims),
         strength="observed",
-        signer=log.signer.name,
+        signer=place.log.signer.name,
         index=load[0],
         detail=f"verified against {claims.size} entries of {claims.origin}",
     )

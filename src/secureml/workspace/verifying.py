@@ -12,11 +12,10 @@ Source: ``docs/spec/chain.md``, ``docs/spec/seal.md``.
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from secureml import audit
-from secureml._html import card
+from secureml.clock import format_time
 from secureml.errors import (
     ChainError,
     ConsistencyError,
@@ -26,6 +25,7 @@ from secureml.errors import (
     UnexpectedFileError,
     VerificationError,
 )
+from secureml.evidence.anchors.verifying import VerifiedReceipts
 from secureml.evidence.blobs import BlobStore
 from secureml.evidence.checklog import VerifiedLog, verify_log
 from secureml.evidence.rotation import apply_rotation
@@ -40,8 +40,11 @@ from secureml.wire.dsse import Envelope
 from secureml.wire.logentry import LogEntry
 from secureml.wire.note import Note
 from secureml.workspace.accounting import Seals, account_for_files
+from secureml.workspace.auditing import Head, VerifiedAudit, read_audit
+from secureml.workspace.beside import check_beside, vouched
 from secureml.workspace.chain import Chain, judge
 from secureml.workspace.layout import LOGS, Layout, find_nested
+from secureml.workspace.report import Report
 from secureml.workspace.roles import role_of
 from secureml.workspace.sealing import Seal, anchored_note, checkpoint_of
 
@@ -49,116 +52,9 @@ __all__ = ["Report", "verify_directory"]
 
 _DEPTH = 8
 _NOTE_LIMIT = 1 << 20
+_SHOWN = 5
 _LOOKS = 20
 """A writer that opens or seals the directory meanwhile is no break of it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """
-    What was verified, and what a verifier should still know.
-
-    A report exists only where everything held; what did not was raised.
-
-    Attributes:
-        directory: What was verified.
-        logs: (origin, number of entries) of each log.
-        statements: Predicate type → how many.
-        records: How many audit records.
-        files: How many other files were accounted for.
-        sealed: Whether the last leaf seals the directory.
-        models: Each signed model that a rule exists for, judged.
-        rollback: ``checked`` or ``not checkable``, over all logs.
-        unanchored: What nothing outside its log commits to, one line a log.
-        development: Names of the development keys it rests on.
-        separation: Separation of duties: ``none``, ``partial`` or ``full``.
-        trust: Digest of the trust file.
-        nested: Reports of evidence directories inside.
-    """
-
-    directory: Path
-    logs: tuple[tuple[str, int], ...]
-    statements: dict[str, int]
-    records: int
-    files: int
-    sealed: bool
-    models: tuple[Chain, ...]
-    rollback: str
-    unanchored: tuple[str, ...]
-    development: tuple[str, ...]
-    separation: str
-    trust: str
-    nested: tuple["Report", ...] = field(default=())
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Return what is no break, and still weakens the evidence."""
-        found: list[str] = []
-        if self.rollback != "checked":
-            found.append(
-                "rollback: not checkable (no remembered checkpoint was given; a consistent older "
-                "copy would look the same)"
-            )
-        if not self.sealed:
-            found.append("not sealed: the workspace was not closed after its last entry")
-        if self.development:
-            found.append("development keys: " + ", ".join(self.development))
-        if self.separation == "none":
-            found.append("separation of duties: none (one key holds every role)")
-        found.extend(self.unanchored)
-        return tuple(found)
-
-    def origins(self) -> set[str]:
-        """Return the names of the logs here and inside."""
-        return {origin for origin, _ in self.logs}.union(*(n.origins() for n in self.nested))
-
-    def rows(self) -> list[tuple[str, str]]:
-        """Return the report as (name, value) lines."""
-        rows = [("directory", str(self.directory))]
-        rows += [("log", f"{origin}, {size:,} entries") for origin, size in self.logs]
-        rows += [
-            ("statements", f"{sum(self.statements.values())} verified"),
-            ("predictions", f"{self.records:,} records verified"),
-            ("files", f"{self.files:,} accounted for" + (", sealed" if self.sealed else "")),
-        ]
-        rows += [("model", f"{c.model} {c.digest.short}: chain holds") for c in self.models]
-        rows += [("nested", f"{n.directory.name}: verified") for n in self.nested]
-        rows += [
-            ("trust", self.trust[:23] + "…"),
-            ("separation of duties", self.separation),
-            ("rollback", self.rollback),
-        ]
-        return rows
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the report as plain values, for ``--json``."""
-        return {
-            "ok": True,
-            "directory": str(self.directory),
-            "logs": [{"origin": o, "size": n} for o, n in self.logs],
-            "statements": dict(self.statements),
-            "records": self.records,
-            "files": self.files,
-            "sealed": self.sealed,
-            "models": [
-                {"name": c.model, "digest": str(c.digest), "ok": c.ok} for c in self.models
-            ],
-            "rollback": self.rollback,
-            "development_keys": list(self.development),
-            "separation_of_duties": self.separation,
-            "trust": self.trust,
-            "warnings": list(self.warnings),
-            "nested": [n.to_dict() for n in self.nested],
-        }
-
-    def __str__(self) -> str:
-        width = max(len(name) for name, _ in self.rows())
-        lines = [f"{name:<{width}}  {value}" for name, value in self.rows()]
-        lines += [f"{'warning':<{width}}  {text}" for text in self.warnings]
-        return "\n".join(["verified", *lines])
-
-    def _repr_html_(self) -> str:
-        return card("verified", self.rows(), note=" · ".join(self.warnings))
 
 
 def verify_directory(directory: Path, *, trust: Trust, checkpoints: Sequence[str] = ()) -> Report:
@@ -242,17 +138,18 @@ class _Book:
         self.given = trust
         self.trust = trust
         self.blobs = BlobStore(layout.blobs)
-        self.logs: list[VerifiedLog] = []
+        self.logs: dict[str, Head] = {}
         self.evidence: list[Evidence] = []
         self.anchors: list[str] = []
         self.named_blobs: set[str] = set()
         self.seals = Seals()
-        self.records: Sequence[audit.Record] = ()
+        self.audit: VerifiedAudit | None = None
+        self.receipts: dict[str, VerifiedReceipts] = {}
 
     # -- statements ------------------------------------------------------------
 
     def read_statements(self, notes: Sequence[str]) -> None:
-        log = self._verify_log(self.layout.log, "log", notes)
+        log = self._verify_statements(notes)
         before = kind = ""
         for index, leaf in enumerate(log.entries):
             entry = LogEntry.decode(leaf)
@@ -315,22 +212,29 @@ class _Book:
 
     def read_audit(self, notes: Sequence[str]) -> None:
         _refuse_special(self.layout.details)
-        log = self._verify_log(self.layout.audit, "audit", notes, anchors=self.anchors)
-        self.records = audit.check_records(log.entries)
-        for record in self.records:
+        mine = self._notes_of(self.layout.audit, notes)
+        found = read_audit(self.layout, trust=self.trust, remembered=mine, anchors=self.anchors)
+        self.audit = found
+        self.logs["audit"] = found.head
+        for record in found.records:
             if record.claims is not None:
                 self.named_blobs.add(record.claims.hex)
         # What was anchored is older than the seal of the statement log; a server
         # that wrote after that seals in the audit log itself.
         anchored = max((checkpoint_of(note).size for note in self.anchors), default=0)
-        if log.size > anchored:
-            for record in self.records[anchored:]:
+        if found.head.size > anchored:
+            for record in found.since(anchored):
                 if record.seal is not None:
                     self.seals.audit = self._seal_of(record.seal)
             # The audit key does not seal what the trainer left open.
             closed = self.seals.last or not self.layout.log.is_dir()
-            self.seals.last = closed and self.records[-1].seal is not None
-        audit.check_details(self.records, self.layout.details, open_end=not self.seals.last)
+            self.seals.last = closed and found.records[-1].seal is not None
+        audit.check_details(
+            found.since(found.minimum),
+            self.layout.details,
+            open_end=not self.seals.last,
+            first=found.minimum,
+        )
 
     def refuse_lost_audit(self) -> None:
         """Refuse a directory whose audit log is gone although its statement log anchors one."""
@@ -342,9 +246,14 @@ class _Book:
                 fix="restore audit/ from a copy",
             )
 
-    def _verify_log(
-        self, directory: Path, role: str, notes: Sequence[str], *, anchors: Sequence[str] = ()
-    ) -> VerifiedLog:
+    def _verify_statements(self, notes: Sequence[str]) -> VerifiedLog:
+        mine = self._notes_of(self.layout.log, notes)
+        log = verify_log(self.layout.log, trust=self.trust, role="log", remembered=mine)
+        self.logs["log"] = log
+        return log
+
+    def _notes_of(self, directory: Path, notes: Sequence[str]) -> list[str]:
+        """Return those of *notes* that are of the log in *directory*."""
         if not (directory / "checkpoint").exists():
             raise UnexpectedFileError(
                 f"{directory.name}/checkpoint is missing from {str(self.layout.root)!r}",
@@ -352,10 +261,7 @@ class _Book:
                 fix="restore it from a copy",
             )
         first = _note(directory).split(b"\n", 1)[0].decode("utf-8", "replace")
-        mine = [note for note in notes if _origin(note) == first]
-        log = verify_log(directory, trust=self.trust, role=role, remembered=mine, anchors=anchors)
-        self.logs.append(log)
-        return log
+        return [note for note in notes if _origin(note) == first]
 
     # -- files -----------------------------------------------------------------
 
@@ -365,7 +271,8 @@ class _Book:
 
     def check_files(self) -> int:
         """Account for every file but the logs' own; return how many there are."""
-        return account_for_files(
+        beside, self.receipts = check_beside(self.layout, self.logs, trust=self.trust)
+        return beside + account_for_files(
             self.layout.root, seals=self.seals, blobs=self.blobs, named_blobs=self.named_blobs
         )
 
@@ -395,13 +302,15 @@ class _Book:
             chain.enforce()
         # An anchor lies in the directory itself: it ties the audit log to the
         # statement log, so that a checkpoint of the latter covers both.
-        checked = self.logs[0].origin in held
-        used = {e.signer.name for e in self.evidence} | {log.signer.name for log in self.logs}
+        heads = tuple(self.logs.values())
+        checked = heads[0].origin in held
+        used = {e.signer.name for e in self.evidence} | {head.signer.name for head in heads}
+        found = self.audit
         return Report(
             directory=self.layout.root,
-            logs=tuple((log.origin, log.size) for log in self.logs),
+            logs=tuple((head.origin, head.size) for head in heads),
             statements=dict(Counter(e.statement.predicate_type for e in self.evidence)),
-            records=len(self.records),
+            records=0 if found is None else len(found.records),
             files=files,
             sealed=self.seals.last,
             models=tuple(chains),
@@ -410,25 +319,55 @@ class _Book:
             development=tuple(sorted(used & set(self.trust.development))),
             separation=self.trust.separation_of_duties,
             trust=str(self.given.digest),
+            minimum=0 if found is None else found.minimum,
+            anchored=self._anchored(),
+            noted=() if found is None else _noted(found),
             nested=nested,
         )
 
+    def _anchored(self) -> tuple[str, ...]:
+        lines: list[str] = []
+        for receipts in self.receipts.values():
+            last = {(one.kind, one.by): one for one in receipts.anchored}
+            lines += [
+                f"{receipts.origin}, {one.size:,} entries by {by} ({kind})"
+                + ("" if one.at is None else f", not later than {format_time(one.at)}")
+                for (kind, by), one in last.items()
+            ]
+        return tuple(lines)
+
     def _unanchored(self) -> tuple[str, ...]:
         lines: list[str] = []
-        anchored = max((checkpoint_of(n).size for n in self.anchors), default=0)
-        for log in self.logs:
-            if log.origin.endswith("/audit") and self.layout.log.is_dir():
-                if anchored < log.size:
-                    lines.append(
-                        f"un-anchored: entries {anchored}–{log.size - 1} of {log.origin} are "
-                        "under its own key only"
-                    )
-            else:
+        for name, log in self.logs.items():
+            receipts = self.receipts.get(name)
+            covered = 0 if receipts is None else vouched(receipts, self.trust)
+            within = name == "audit" and self.layout.log.is_dir()
+            if within:
+                covered = max([covered, *(checkpoint_of(n).size for n in self.anchors)])
+            if covered < log.size and (covered or within):
+                lines.append(
+                    f"un-anchored: entries {covered}–{log.size - 1} of {log.origin} are "
+                    "under its own key only"
+                )
+            elif covered < log.size:
                 lines.append(
                     f"un-anchored: all {log.size} entries of {log.origin} (no witness outside "
                     "this directory; keep its checkpoint)"
                 )
+            lines += [
+                f"receipt {one.line} of {one.anchor} counts for nothing: {one.error.what}"
+                for one in (() if receipts is None else receipts.problems[:_SHOWN])
+            ]
         return tuple(lines)
+
+
+def _noted(found: VerifiedAudit) -> tuple[str, ...]:
+    """Return what the records account for themselves, one line each, and a count of the rest."""
+    warnings = found.report.warnings
+    lines = [f"audit: {one}" for one in warnings[:_SHOWN]]
+    if len(warnings) > _SHOWN:
+        lines.append(f"audit: {len(warnings) - _SHOWN:,} more warnings (log verify shows them)")
+    return tuple(lines)
 
 
 def _count_attempts(evidence: Sequence[Evidence]) -> dict[str, int]:

@@ -7,16 +7,19 @@ signature after the gates, and a seal over everything when it is closed.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import ParamSpec, Self, TypeVar
+from typing import Any, Self, Unpack
 
 from secureml import audit, clock, data, gates, models, training
+from secureml.audit.decorator import Audits
+from secureml.audit.options import AuditOptions
 from secureml.evidence.blobs import BlobStore
 from secureml.evidence.trust import Trust
 from secureml.keys import Signer
+from secureml.sealing import SubjectKeys
 from secureml.wire import statement as st
 from secureml.workspace import loading, setup, signing
 from secureml.workspace.custody import Custody
@@ -26,9 +29,6 @@ from secureml.workspace.tracing import NOTHING, Trace, trace_prediction
 from secureml.workspace.verifying import Report, verify_directory
 
 __all__ = ["Workspace"]
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class Workspace:
@@ -233,22 +233,109 @@ class Workspace:
 
     # -- serving ---------------------------------------------------------------
 
-    def audited(
-        self,
-        *,
-        action: str,
-        model: object = None,
-        user: str | None = None,
-        capture: Sequence[str] = (),
-        durable: bool = False,
-    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    def audited(self, *, action: str, **options: Unpack[AuditOptions]) -> Audits:
         """
         Decorate a function so that each call leaves one record in this workspace.
 
-        See `secureml.audit.audited` for the arguments and what is recorded.
+        Args:
+            action: What the function does, in the words of the application.
+            options: All that `secureml.audit.audited` takes: ``model``, ``user``,
+                ``session``, ``capture``, ``redact``, ``subject``, ``profile``,
+                ``require``, ``ack``, ``on_failure`` and the others.
+
+        Raises:
+            TypeError, ValueError, MissingExtraError: As `secureml.audit.audited`.
         """
-        return audit.audited(
-            self.audit_log, action=action, model=model, user=user, capture=capture, durable=durable
+        return audit.audited(self.audit_log, action=action, **options)
+
+    def query(self, *, by: object, **conditions: Any) -> Any:  # noqa: ANN401  an Arrow table
+        """
+        Ask the audit log, as an Arrow table, and record who asked (PCI DSS 10.2.1.3).
+
+        Args:
+            by: Who asks; recorded as a pseudonym.
+            conditions: What `secureml.audit.query_log` takes: ``types``, ``outcome``,
+                ``since``, ``sql`` and the others.
+
+        Raises:
+            MissingExtraError: pyarrow is not installed.
+            ValueError, TypeError, StoreError, VerificationError: As `secureml.audit.query_log`.
+        """
+        self._custody.publish()
+        cache = self._layout.private / "index"
+        table = audit.query_log(self.audit_log, **{"cache": cache, **conditions})
+        self._accessed("audit.query", by, rows=table.num_rows)
+        return table
+
+    def export(
+        self,
+        format: str,  # noqa: A002  the word that everybody uses
+        out: str | os.PathLike[str],
+        *,
+        by: object,
+        **conditions: Any,  # noqa: ANN401  those of the export
+    ) -> audit.Exported:
+        """
+        Write the audit log for other people's tools, and record who did (PCI DSS 10.2.1.3).
+
+        Args:
+            format: ``jsonl``, ``parquet``, ``ocsf``, ``ecs``, ``cef`` or ``otlp``.
+            out: The file.
+            by: Who exports; recorded as a pseudonym.
+            conditions: What `secureml.audit.export_log` takes.
+
+        Raises:
+            ValueError, TypeError, MissingExtraError, StoreError, VerificationError: As
+                `secureml.audit.export_log`.
+        """
+        self._custody.publish()
+        done = audit.export_log(self.audit_log, format, out, **conditions)
+        self._accessed("audit.export", by, rows=done.rows, format=format, digest=done.digest)
+        return done
+
+    def _accessed(self, action: str, by: object, **said: Any) -> None:  # noqa: ANN401  as above
+        log = self.audit_log
+        body = audit.access_body(
+            action, actor=log.pseudonyms.of(by), origin=log.log.origin, **said
+        )
+        log.append(body, durable=True)
+
+    def erase(
+        self, subject: object, *, reason: str, authority: str | None = None
+    ) -> audit.Erasure:
+        """
+        Erase what was captured about a person; every proof goes on to hold.
+
+        Args:
+            subject: The person, as ``user`` was given.
+            reason: Why, 1 to 128 characters; stands in the log, so no personal data.
+            authority: Who decided, as *reason*.
+
+        Raises:
+            ValueError: *reason* or *authority* is malformed.
+            GateDeniedError: A legal hold forbids it.
+            StoreError, KeyUnavailableError: It could not be done to the end: call again.
+        """
+        keys = SubjectKeys(self._layout.private)
+        return audit.erase(
+            self.audit_log,
+            subject,
+            reason=reason,
+            authority=authority,
+            keys=keys,
+            scratch=self._layout.scratch,
+        )
+
+    def review(
+        self, record: str, *, action: str, reviewers: Sequence[object], reason: str | None = None
+    ) -> audit.Appended:
+        """
+        Record that people looked at the result of an earlier call.
+
+        See `secureml.audit.review` for the arguments and errors.
+        """
+        return audit.review(
+            self.audit_log, record, action=action, reviewers=reviewers, reason=reason
         )
 
     def trace(self, prediction: str, *, input: object = NOTHING) -> Trace:  # noqa: A002  the CLI's word
@@ -354,7 +441,9 @@ class Workspace:
         """
         Fold everything in, append a seal over every file, and let go of the lock.
 
-        Does nothing where nothing was written since it was opened.
+        Does nothing where nothing was written since it was opened. Where other
+        processes still record into a directory that is served, nothing is
+        sealed: the last one that closes does it.
 
         Raises:
             StoreError: A log cannot be written.
