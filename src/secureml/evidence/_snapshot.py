@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final, overload
 
-from secureml.errors import DigestMismatchError, FormatError
+from secureml.errors import DigestMismatchError, FormatError, SecureMLError
 from secureml.evidence._files import read_file
 from secureml.evidence._reader import BUNDLE_LIMIT, decode_bundle, missing
 from secureml.evidence._tree import FULL, HASH, hash_leaves, tile_width
@@ -41,7 +41,27 @@ class Snapshot:
 
     def bundle(self, index: int, width: int) -> list[bytes]:
         name = tiles.entries_path(index, width)
-        return decode_bundle(self.read(name, BUNDLE_LIMIT), width, name)
+        data = self.read(name, BUNDLE_LIMIT)
+        try:
+            return decode_bundle(data, width, name)
+        except FormatError as error:
+            raise self._located(error, data, index, width) from None
+
+    def _located(self, error: FormatError, data: bytes, index: int, width: int) -> FormatError:
+        """Name the entry from which on *data* is no bundle; the tile's hashes point at it."""
+        try:
+            hashes = self.tile(0, index, width)
+        except (OSError, SecureMLError):
+            return error
+        position = 0
+        for at in range(width):
+            start = position + 2
+            position = start + int.from_bytes(data[position:start])
+            [found] = hash_leaves([data[start:position]])
+            if position > len(data) or _differ(found, hashes[at * HASH :], 0):
+                what = f"entry {index * FULL + at}, in {error.what}"
+                return FormatError(what, why=error.why, fix=error.fix)
+        return error
 
     def tile(self, level: int, index: int, width: int) -> bytes:
         name = tiles.tile_path(level, index, width)
