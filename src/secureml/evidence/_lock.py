@@ -132,6 +132,9 @@ class _Held:
     def _lock_file(self) -> Hold:
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise store_error(f"could not open the lock {str(self._path)!r}", error) from error
+        try:
             held = hold(self._path)
         except BlockingIOError:
             raise self._busy() from None
