@@ -11,16 +11,19 @@ Source: docs/spec/audit-record.md, section "Details"; docs/spec/spool.md.
 
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from secureml.audit._epochs import Choices
 from secureml.audit._events import event
+from secureml.audit._standing import read_standing
 from secureml.audit.record import PREFIX_SIZE
 from secureml.clock import Clock
 from secureml.evidence._files import Files, make_directories, write_all
 from secureml.evidence._flock import HAS_LOCKS
 from secureml.evidence._spool import Spool
+from secureml.evidence.log import Log
 from secureml.evidence.sequencer import Batch
 from secureml.wire.canonical import JSON
 
@@ -32,6 +35,8 @@ __all__ = ["AuditMerge", "segment_name"]
 _MAGIC: Final = b"secureml-audit/1 "
 _WRITER: Final = slice(len(_MAGIC), len(_MAGIC) + 32)
 _NUMBER: Final = slice(len(_MAGIC) + 33, PREFIX_SIZE - 1)
+_NOTHING: Final = Choices()
+_NOBODY: Final[Mapping[bytes, int]] = {}
 
 
 def segment_name(writer: bytes, number: int) -> str:
@@ -48,15 +53,33 @@ class AuditMerge:
         details: Where the values go.
         files: The operating system.
         clock: Tells the time.
+        choices: What is asked of whoever writes the log.
     """
 
-    def __init__(self, spools: Path, details: Path, files: Files, clock: Clock) -> None:
+    def __init__(
+        self,
+        spools: Path,
+        details: Path,
+        files: Files,
+        clock: Clock,
+        choices: Choices = _NOTHING,
+    ) -> None:
         self._spools = spools
         self._details = details
         self._files = files
         self._clock = clock
+        self._choices = choices
         self._ends: dict[str, int] = {}
         self._reached: dict[str, int] = {}
+
+    def opened(self, log: Log) -> Log:
+        """
+        Return the log with its keys and its tail, where it has some.
+
+        Raises:
+            KeyUnavailableError, StoreError: What is asked for is not there.
+        """
+        return self._choices.opened(log, self._clock)
 
     def identify(self, entry: bytes) -> tuple[bytes, int] | None:
         """Return writer and number of a leaf."""
@@ -66,6 +89,19 @@ class AuditMerge:
             return bytes.fromhex(entry[_WRITER].decode()), int(entry[_NUMBER], 16)
         except ValueError:
             return None
+
+    def recall(self, first: int, entries: Sequence[bytes]) -> Mapping[bytes, int]:
+        """
+        Return how far writers had come whose records were pruned.
+
+        Raises:
+            FormatError: A ``prune`` record is malformed.
+        """
+        found = [(n, e) for n, e in enumerate(entries, first) if b'"type":"prune"' in e]
+        if not found:
+            return _NOBODY
+        standing = read_standing(found)
+        return {bytes.fromhex(name): number for name, number in standing.writers.items()}
 
     def compose(self, writer: bytes, first: int, bodies: Sequence[bytes]) -> list[bytes]:
         """Return the leaves of a writer's records."""

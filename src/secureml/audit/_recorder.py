@@ -21,11 +21,13 @@ from datetime import datetime
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from secureml.audit._anchoring import Anchoring, not_witnessed
 from secureml.audit._events import event, new_id
 from secureml.audit._merge import segment_name
 from secureml.audit.appended import Appended
 from secureml.clock import Clock, format_time
 from secureml.errors import SecureMLError, StoreError
+from secureml.evidence._files import store_error
 from secureml.evidence._spool import Spool
 from secureml.evidence.sequencer import Sequencer
 from secureml.wire.canonical import JSON
@@ -68,6 +70,7 @@ class Recorder:
         *,
         heartbeat: float,
         start: Callable[[], list[bytes]],
+        anchoring: Anchoring | None = None,
     ) -> None:
         self.queue: deque[Appended] = deque()
         self.waiting = 0
@@ -76,6 +79,7 @@ class Recorder:
         self.asleep = False
         self.spool = spool
         self.sequencer = sequencer
+        self.anchoring = anchoring
         self.clock = clock
         self.io = threading.RLock()
         self.bell: SimpleQueue[None] = SimpleQueue()
@@ -206,13 +210,16 @@ class Recorder:
 
     def wait(self, item: Appended, ack: str, timeout: float) -> None:
         """
-        Return when *item* is ``durable``, or under a checkpoint, as *ack* says.
+        Return when *item* is ``durable``, under a checkpoint or witnessed, as *ack* says.
 
         Raises:
             StoreError: It is not; a record that is not on the disk was taken back.
+            ValueError: ``witnessed``, and no anchor is required.
         """
+        self._check(ack)
         if ack == "queued" or self.inside:
             return
+        deadline = time.monotonic() + timeout
         while not 0 <= item.number < self.spool.synced:
             with self.io:
                 if 0 <= item.number < self.spool.synced:
@@ -228,6 +235,30 @@ class Recorder:
                     raise
         if ack != "durable":
             self.sequencer.wait(self.spool, item.number + 1, timeout)
+        while ack == "witnessed" and not self._witnessed(item):
+            if time.monotonic() > deadline:
+                raise StoreError(
+                    f"no anchor vouches for the record {item.id} after {timeout:g} s",
+                    why="too few of the required anchors took a checkpoint that covers it; it is "
+                    "in the log, and is anchored when they come back",
+                    fix="look at the status of the anchors",
+                    retryable=True,
+                ) from self.sequencer.error
+            self.sequencer.ring()
+            time.sleep(FLUSH)
+
+    def _check(self, ack: str) -> None:
+        if ack == "witnessed" and (self.anchoring is None or not self.anchoring.required):
+            raise not_witnessed()
+
+    def _witnessed(self, item: Appended) -> bool:
+        """Tell whether a quorum of the anchors covers *item*, which is under a checkpoint."""
+        if self.anchoring is None:
+            return False
+        try:
+            return self.anchoring.covers(item.index)
+        except OSError as error:
+            raise store_error("the anchors could not be asked", error) from error
 
     async def reached(self, item: Appended, ack: str, timeout: float) -> None:  # noqa: ASYNC109  as `wait`
         """
@@ -235,7 +266,10 @@ class Recorder:
 
         Raises:
             StoreError: As `wait`.
+            TimeoutError: It has not come so far in time.
+            ValueError: As `wait`.
         """
+        self._check(ack)
         if ack == "queued":
             return
         loop = asyncio.get_running_loop()
@@ -346,6 +380,12 @@ class Recorder:
                     self.spool.want(item.number + 1)
                 self.sequencer.ring()
                 durable = self.spool.acknowledged() > item.number
+            if durable and ack == "witnessed":
+                try:
+                    durable = self._witnessed(item)
+                except StoreError as error:
+                    tell(error)
+                    continue
             if durable:
                 tell(None)
             elif self.trouble is not None or self.sequencer.error is not None:

@@ -16,18 +16,20 @@ killed can be told from one that was closed.
 """
 
 import asyncio
-import atexit
 import math
 import os
 import threading
 import time
-import weakref
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from secureml._extras import loaded
+from secureml.audit._anchoring import Anchored, Anchoring, not_witnessed
+from secureml.audit._epochs import Choices
 from secureml.audit._events import event, new_id, spell_time
+from secureml.audit._governing import Governing
+from secureml.audit._lives import begins, ends, opened
 from secureml.audit._merge import AuditMerge
 from secureml.audit._models import load_body
 from secureml.audit._pressure import PAUSE, await_room, check_size, make_room
@@ -38,8 +40,9 @@ from secureml.audit.details import Detail, Sealed
 from secureml.audit.pseudonyms import Pseudonyms
 from secureml.audit.record import MAX_LEAF, PREFIX_SIZE, Record
 from secureml.clock import Clock, now
-from secureml.errors import SecureMLError, StoreError
+from secureml.errors import StoreError
 from secureml.evidence._spool import Spool
+from secureml.evidence.keeping import Epochs
 from secureml.evidence.sequencer import Sequencer
 from secureml.wire import canonical
 from secureml.wire.canonical import JSON
@@ -47,6 +50,7 @@ from secureml.wire.digest import Digest
 
 if TYPE_CHECKING:
     from secureml.evidence.log import Log
+    from secureml.keys.signer import Signer
 
 __all__ = ["Appended", "AuditLog", "new_id", "spell_time"]
 
@@ -57,7 +61,7 @@ _MEMBER: Final = len(',"details":{"segment":""}') + 39
 _NONE: Final[Mapping[str, Sealed]] = {}
 
 
-class AuditLog(Reading):
+class AuditLog(Reading, Governing):
     """
     The audit log of one workspace: a `Log` and the details beside it.
 
@@ -70,6 +74,15 @@ class AuditLog(Reading):
         private: Directory of the pseudonym key and of the spools.
         clock: Tells the time.
         heartbeat: Seconds within which this writer writes something.
+        epochs: The log's keys follow each other: True for the usual period, or how long
+            one signs.  The keys are those of `secureml.evidence.keeping.create_epochs`;
+            the log's own signer is not asked.
+        sealed: The log's tail is sealed; see `secureml.evidence.keeping.create_tail`.
+        anchors: Who is shown the checkpoints, while this process sequences; give every
+            process the same.
+        also: An ML-DSA-44 key that signs beside the signer.
+
+    A log that has epoch keys or a sealed tail is written with them, whatever is asked.
     """
 
     def __init__(
@@ -80,6 +93,10 @@ class AuditLog(Reading):
         private: Path,
         clock: Clock = now,
         heartbeat: float = HEARTBEAT,
+        epochs: bool | timedelta | Epochs = False,
+        sealed: bool = False,
+        anchors: Anchored | None = None,
+        also: "Signer | None" = None,
     ) -> None:
         self.log = log
         self.clock = clock
@@ -94,7 +111,10 @@ class AuditLog(Reading):
         self._sealed = False
         self._loads: list[Mapping[str, JSON]] = []
         self._closed = False
-        _known.add(self)
+        self._choices = Choices(epochs=epochs, sealed=sealed, also=() if also is None else (also,))
+        self._anchors = anchors
+        self._anchoring: Anchoring | None = None
+        opened(self)
 
     def __repr__(self) -> str:
         return f"<AuditLog {self.log.origin!r}>"
@@ -110,6 +130,16 @@ class AuditLog(Reading):
         """Name of this writer in the log, 32 hex digits; empty before the first record."""
         recorder = self._recorder or self._building
         return "" if recorder is None else recorder.writer.hex()
+
+    def check_ack(self, ack: str) -> None:
+        """
+        Refuse an acknowledgement that this log never gives, before anything waits for it.
+
+        Raises:
+            ValueError: There is none such; or ``witnessed``, and no anchor is required.
+        """
+        if check_ack(ack) == "witnessed" and (self._anchors is None or not self._anchors.quorum):
+            raise not_witnessed()
 
     # Records in
 
@@ -137,9 +167,12 @@ class AuditLog(Reading):
                 raise; ``gap``, leave it out, counted in a gap record.
 
         Raises:
-            ValueError: It is larger than a leaf, or no such choice.
+            ValueError: It is larger than a leaf, no such choice, or ``witnessed`` where no
+                anchor is required.
             StoreError: It was not accepted.
         """
+        if ack != "queued":
+            self.check_ack(ack)
         recorder = self._recorder
         if recorder is None or not recorder.ready:
             recorder = self._begin()
@@ -157,7 +190,7 @@ class AuditLog(Reading):
         item = Appended(record, recorder, body, at, detail, size)
         recorder.put(item, size)
         if ack != "queued":
-            recorder.wait(item, check_ack(ack), TIMEOUT)
+            recorder.wait(item, ack, TIMEOUT)
         return item
 
     async def submit_async(
@@ -176,10 +209,13 @@ class AuditLog(Reading):
         A caller that is cancelled while it waits leaves the record where it is.
 
         Raises:
-            ValueError: It is larger than a leaf, or no such choice.
+            ValueError: It is larger than a leaf, no such choice, or ``witnessed`` where no
+                anchor is required.
             StoreError: It was not accepted.
             TimeoutError: It did not come so far within 30 seconds.
         """
+        if ack != "queued":
+            self.check_ack(ack)
         recorder = self._recorder
         if recorder is None or not recorder.ready:
             recorder = await asyncio.to_thread(self._begin)
@@ -187,7 +223,7 @@ class AuditLog(Reading):
             await await_room(recorder)
         item = self.submit(record, body, detail, at=at, on_failure=on_failure)
         if ack != "queued":
-            await recorder.reached(item, check_ack(ack), TIMEOUT)
+            await recorder.reached(item, ack, TIMEOUT)
         return item
 
     def append(
@@ -259,8 +295,12 @@ class AuditLog(Reading):
         if sequencer is None:
             files = self.log.files
             spools = self.private / "spool" / self.log.directory.name
-            merge = AuditMerge(spools, self.details, files, self.clock)
+            merge = AuditMerge(spools, self.details, files, self.clock, self._choices)
             sequencer = self._sequencer = Sequencer.at(spools, self.log, merge, files)
+            if self._anchors is not None:
+                log = self.log
+                self._anchoring = Anchoring(spools, self._anchors, files, lambda: log.size)
+                sequencer.after.append(self._anchoring.step)
         return sequencer
 
     def _is_closed(self) -> StoreError:
@@ -273,7 +313,10 @@ class AuditLog(Reading):
     def _part(self) -> None:
         """Give the sequencer back."""
         sequencer, self._sequencer = self._sequencer, None
+        anchoring, self._anchoring = self._anchoring, None
         if sequencer is not None:
+            if anchoring is not None:
+                sequencer.after.remove(anchoring.step)
             sequencer.leave()
 
     def _make(self) -> Recorder:
@@ -284,16 +327,17 @@ class AuditLog(Reading):
             self.clock,
             heartbeat=self.heartbeat,
             start=self._start_bodies,
+            anchoring=self._anchoring,
         )
         self._building = recorder
         try:
             recorder.run()
-            _alive.add(self)
-            _at_exit()
+            begins(self)
             self._recorder = recorder
         finally:
             self._building = None
         self._sealed = False
+        self._finish_after_crash()
         return recorder
 
     def _start_bodies(self) -> list[bytes]:
@@ -387,7 +431,7 @@ class AuditLog(Reading):
         """
         with self._starting:
             recorder, self._recorder = self._recorder, None
-        _alive.discard(self)
+        ends(self)
         if recorder is None:
             return
         try:
@@ -425,17 +469,17 @@ class AuditLog(Reading):
         Raises:
             StoreError: The log could not be written.
         """
-        _alive.discard(self)
+        ends(self)
         try:
             self.end()
         finally:
             self._closed = True
             self.log.close()
 
-    def _after_fork(self) -> None:
+    def after_fork(self) -> None:
         """Become a writer of its own: this is the copy that a forked child got."""
         inherited = (self._recorder, self._building)
-        self._recorder = self._building = self._sequencer = None
+        self._recorder = self._building = self._sequencer = self._anchoring = None
         self._starting = threading.RLock()
         self._sealed = False
         for recorder in inherited:
@@ -445,49 +489,6 @@ class AuditLog(Reading):
 
 _END: Final = 5.0
 """Seconds that the end of a writer waits for the process that sequences."""
-
-_known: "weakref.WeakSet[AuditLog]" = weakref.WeakSet()
-_alive: "set[AuditLog]" = set()
-"""Those with a writer: kept, so that what they accepted is written whoever forgets them."""
-_registered = False
-
-
-def _at_exit() -> None:
-    global _registered  # noqa: PLW0603  once for the process
-    if not _registered:
-        _registered = True
-        atexit.register(_close_all)
-    module = loaded("multiprocessing.util")
-    if module is not None and os.getpid() not in _finalized:
-        # A child of multiprocessing leaves by os._exit, which runs no exit function.
-        _finalized.add(os.getpid())
-        module.Finalize(None, _close_all, exitpriority=100)
-
-
-_finalized: set[int] = set()
-
-
-def _close_all() -> None:
-    """Write what is left, at the end of the process; one that fails keeps no other from it."""
-    failed: SecureMLError | None = None
-    for log in list(_alive):
-        try:
-            log.close()
-        except SecureMLError as error:
-            failed = error
-    if failed is not None:
-        raise failed
-
-
-def _forked() -> None:  # pragma: no cover  in a forked child
-    # Also those that a thread of the parent was just opening.
-    for log in list(_known):
-        log._after_fork()  # noqa: SLF001  this module
-    _alive.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
 
 
 def _boot() -> str:

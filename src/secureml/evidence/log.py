@@ -197,6 +197,12 @@ class Log(Readable):
         """
         return self._directory.require().note
 
+    @property
+    def published_note(self) -> str:
+        """The checkpoint that this process published last; empty where it is not the writer."""
+        writer = self._writer
+        return writer.note if writer is not None and writer.current() else ""
+
     def log_id(self) -> bytes:
         """
         Return the fingerprint of the key that signed the checkpoint, 32 bytes.
@@ -299,6 +305,11 @@ class Log(Readable):
         """
         writer = self._writer
         return self._writing().verifiers if writer is None else writer.verifiers
+
+    @property
+    def private(self) -> Path:
+        """The private directory of its writers."""
+        return self._writing().private
 
     @property
     def keeping(self) -> Keeping | None:

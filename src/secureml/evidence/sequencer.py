@@ -17,7 +17,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Final, Protocol
 
@@ -50,12 +50,20 @@ class Merge(Protocol):
     Every object for one log does the same, whichever of them is asked.
     """
 
+    def opened(self, log: Log) -> Log:
+        """Return the log as whoever writes it has to write it: with which keys, for one."""
+        ...
+
     def begin(self) -> None:
         """Forget what an earlier time as sequencer knew of files beside the log."""
         ...
 
     def identify(self, entry: bytes) -> tuple[bytes, int] | None:
         """Return writer and number of an entry; None for one that no spool brought."""
+        ...
+
+    def recall(self, first: int, entries: Sequence[bytes]) -> Mapping[bytes, int]:
+        """Return how far writers had come of whom *entries* say that theirs were removed."""
         ...
 
     def compose(self, writer: bytes, first: int, bodies: Sequence[bytes]) -> list[bytes]:
@@ -97,7 +105,7 @@ class Sequencer:
         self.merge = merge
         self._marks: dict[bytes, int] = {}
         self._lock = WriterLock(directory / "lock")
-        self._log = log.twin(self._lock, self._observe)
+        self._log = merge.opened(log).twin(self._lock, self._observe)
         self._drains: dict[bytes, Drain] = {}
         self._mutex = threading.RLock()
         self._leads = False
@@ -188,7 +196,7 @@ class Sequencer:
                     self.error = error
                 raise
             self.error = None
-        for hook in self.after:
+        for hook in tuple(self.after):
             hook(self._log)
         return True
 
@@ -214,7 +222,6 @@ class Sequencer:
         return True
 
     def _observe(self, first: int, entries: list[bytes]) -> None:
-        del first
         identify, marks = self.merge.identify, self._marks
         for entry in entries:
             found = identify(entry)
@@ -222,6 +229,8 @@ class Sequencer:
                 writer, number = found
                 if marks.get(writer, 0) <= number:
                     marks[writer] = number + 1
+        for writer, mark in self.merge.recall(first, entries).items():
+            marks[writer] = max(mark, marks.get(writer, 0))
 
     def _refresh(self) -> None:
         for writer in writers(self.directory):
@@ -264,6 +273,8 @@ class Sequencer:
         if not batches:
             for drain in self._drains.values():
                 drain.settle()
+            if self._log.hands_over:
+                self._log.commit(())
             return False
         for drain in read:
             drain.sync()
