@@ -19,7 +19,6 @@ from secureml.audit._plan import Capture, Plan
 from secureml.audit._stamp import NOISE, stamp
 from secureml.audit._submit import in_thread, submit_async
 from secureml.audit._vault import Vault
-from secureml.audit.details import Detail
 from secureml.audit.paths import MissingArgumentError
 from secureml.audit.value import encode
 
@@ -157,11 +156,11 @@ def _of_subject(plan: Plan, subject: object) -> str:
 
 def _announce(call: Call) -> None:
     plan = call.plan
-    record, body, at, detail = _intent(call)
+    record, body, at, line = _intent(call)
     try:
-        if detail is not None and detail.encrypted:
+        if call.vault is not None and call.vault.encrypted:
             plan.sync_keys()
-        plan.log.submit(record, body, detail, at=at, ack="durable", on_failure=plan.on_failure)
+        plan.log.submit(record, body, line, at=at, ack="durable", on_failure=plan.on_failure)
     except BaseException as error:
         _not_run(call, error)
         raise
@@ -169,12 +168,12 @@ def _announce(call: Call) -> None:
 
 async def _announce_async(call: Call) -> None:
     plan = call.plan
-    record, body, at, detail = _intent(call)
+    record, body, at, line = _intent(call)
     try:
-        if detail is not None and detail.encrypted:
+        if call.vault is not None and call.vault.encrypted:
             await in_thread(plan.sync_keys)
         await submit_async(
-            plan.log, record, body, detail, at=at, ack="durable", on_failure=plan.on_failure
+            plan.log, record, body, line, at=at, ack="durable", on_failure=plan.on_failure
         )
     except BaseException as error:
         _not_run(call, error)
@@ -190,11 +189,11 @@ def _not_run(call: Call, error: BaseException) -> None:
         call.keep("queued")
 
 
-def _intent(call: Call) -> tuple[str, bytes, int, Detail | None]:
+def _intent(call: Call) -> tuple[str, bytes, int, bytes | None]:
     plan = call.plan
     record, when = stamp(plan.log.clock, os.urandom(NOISE))
     period, middle, target, trace = call.groups
-    inputs, detail = "", None
+    inputs, line = "", None
     if call.found:
         # The same salts, so that both records are seen to be about the same values.
         vault = Vault(record, call.subject, plan)
@@ -202,7 +201,7 @@ def _intent(call: Call) -> tuple[str, bytes, int, Detail | None]:
             vault.put(capture, call.noise[capture.salt : capture.salt + 32], encoded)
             for capture, encoded in call.found
         ]
-        inputs, detail = f',"in":{{{",".join(pieces)}}}', vault.detail()
+        inputs, line = f',"in":{{{",".join(pieces)}}}', vault.line()
         call.found = []
     head = plan.head + call.actor.encode() + plan.middle
     tail = (
@@ -211,4 +210,4 @@ def _intent(call: Call) -> tuple[str, bytes, int, Detail | None]:
         f',"time":"{when}"{call.trace or trace},"type":"intent"}}'
     )
     call.intent = f',"intent":"{record}"'
-    return record, head + tail.encode(), len(head), detail
+    return record, head + tail.encode(), len(head), line

@@ -7,7 +7,6 @@ than the rest of the call; a law compares both spellings.
 """
 
 import asyncio
-import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -48,7 +47,6 @@ _TOO_LARGE: Final = (
     "capture fewer paths, or shorter fields"
 )
 
-_urandom = os.urandom
 _monotonic_ns = time.monotonic_ns
 _modules = sys.modules
 
@@ -78,7 +76,7 @@ class Call:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.noise = noise = _urandom(plan.noise)
+        self.noise = noise = plan.noise.draw()
         self.id, self.time = stamp(plan.log.clock, noise)
         parent = running.get(None)
         if parent is not None:
@@ -379,13 +377,14 @@ class Call:
             StoreError: It was not accepted.
         """
         plan = self.plan
-        detail = None if self.vault is None else self.vault.detail()
+        vault = self.vault
         ticket: Appended | None = None
         try:
-            if ack != "queued" and detail is not None and detail.encrypted:
+            if ack != "queued" and vault is not None and vault.encrypted:
                 plan.sync_keys()
+            line = None if vault is None else vault.line()
             ticket = plan.log.submit(
-                self.id, self.body, detail, at=self.at, ack=ack, on_failure=plan.on_failure
+                self.id, self.body, line, at=self.at, ack=ack, on_failure=plan.on_failure
             )
         except Exception as error:  # noqa: BLE001  raised again, unless the caller goes on without
             self._refused(error)
@@ -399,16 +398,16 @@ class Call:
             ValueError, StoreError: As `keep`.
         """
         plan = self.plan
-        detail = None if self.vault is None else self.vault.detail()
+        vault = self.vault
         ticket: Appended | None = None
         try:
-            if ack != "queued" and detail is not None and detail.encrypted:
+            if ack != "queued" and vault is not None and vault.encrypted:
                 await in_thread(plan.sync_keys)
             ticket = await submit_async(
                 plan.log,
                 self.id,
                 self.body,
-                detail,
+                None if vault is None else vault.line(),
                 at=self.at,
                 ack=ack,
                 on_failure=plan.on_failure,

@@ -18,7 +18,7 @@ from secureml.wire import canonical
 from secureml.wire.canonical import JSON
 from secureml.wire.digest import Digest
 
-__all__ = ["GROUPS", "SPELLERS", "gates_member", "grouped", "label", "member", "trace_member"]
+__all__ = ["SPELLERS", "gates_member", "grouped", "label", "member", "trace_member"]
 
 _MAX_LABEL: Final = 128
 _MAX_NAME: Final = 512
@@ -28,14 +28,6 @@ _TRACEPARENT: Final = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(-.*)?",
     re.ASCII,
 )
-
-GROUPS: Final = (
-    ("period",),
-    ("refdb", "request", "retention_class", "session", "source"),
-    ("target", "tenant"),
-    ("trace",),
-)
-"""Members that stand side by side in a record, in the order of their names."""
 
 
 def label(value: object, what: str) -> str:
@@ -72,9 +64,11 @@ def member(name: str, value: object) -> str:
 
 
 def grouped(members: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the members put together, group by group."""
+    """Return the members put together where they stand side by side in a record."""
     get = members.get
-    return tuple("".join([get(name, "") for name in group]) for group in GROUPS)
+    middle = get("refdb", "") + get("request", "") + get("retention_class", "")
+    middle += get("session", "") + get("source", "")
+    return get("period", ""), middle, get("target", "") + get("tenant", ""), get("trace", "")
 
 
 def trace_member(trace_id: int, span_id: int) -> str:

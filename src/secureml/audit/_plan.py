@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 
 from secureml.audit import _models
 from secureml.audit._members import gates_member, grouped, member
+from secureml.audit._stamp import NOISE, Noise
 from secureml.audit._submit import Ledger
 from secureml.audit.context import Ambient
 from secureml.audit.options import Constant, Field, provider_of
@@ -20,6 +21,7 @@ from secureml.audit.paths import check_path, input_source
 from secureml.audit.profiles import Profile, named
 from secureml.audit.record import MAX_LEAF, PREFIX_SIZE
 from secureml.audit.sink import AuditLog
+from secureml.audit.value import SALT_SIZE
 from secureml.errors import SecureMLError
 from secureml.wire import canonical
 from secureml.wire.canonical import JSON
@@ -77,12 +79,14 @@ class Capture:
     Attributes:
         head: The leaf's member of this path, up to its commitment.
         path: The path.
+        quoted: The path as JSON.
         steps: What follows its first name.
         salt: Where in a call's random bytes its salt begins.
     """
 
     head: str
     path: str
+    quoted: bytes
     steps: tuple[str, ...]
     salt: int
 
@@ -174,14 +178,13 @@ class Plan:
         inputs: list[tuple[Capture, Reader]] = []
         outputs: list[Capture] = []
         self.chunks: Capture | None = None
-        self.noise = 10
+        size = NOISE
         encrypted = settings.subject is not None
         for path in _ordered(settings.capture, self.gates, encrypted=encrypted):
             first, *steps = check_path(path)
-            text = canonical.encode(path).decode()
-            found = Capture(
-                f'{text}:{{"alg":"hmac-sha256","commitment":"', path, tuple(steps), self.noise
-            )
+            quoted = canonical.encode(path)
+            head = f'{quoted.decode()}:{{"alg":"hmac-sha256","commitment":"'
+            found = Capture(head, path, quoted, tuple(steps), size)
             if first == "return":
                 _check_return(path, self.kind, self.name)
                 outputs.append(found)
@@ -191,7 +194,8 @@ class Plan:
             else:
                 source = input_source(path, signature.value, name=self.name)
                 inputs.append((found, source.reader))
-            self.noise += 32
+            size += SALT_SIZE
+        self.noise = Noise(size)
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self.redactor: Any = None
         if settings.redact is not None:
@@ -265,7 +269,7 @@ class Plan:
         kwargs: Mapping[str, object],
     ) -> tuple[str, ...]:
         """
-        Return the members of one call, put together as `GROUPS` says.
+        Return the members of one call, put together as `grouped` does.
 
         Raises:
             TypeError, ValueError: A value is not in its member's form.

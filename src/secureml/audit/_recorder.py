@@ -159,7 +159,7 @@ class Recorder:
         room = SEGMENT_RECORDS - self._lines
         while len(taken) < count and self.queue and size < QUEUE_BYTES // 4:
             item = self.queue.popleft()
-            if item.detail is not None and (room <= 0 or self._bytes > SEGMENT_BYTES):
+            if item.line is not None and (room <= 0 or self._bytes > SEGMENT_BYTES):
                 if taken:
                     self.queue.appendleft(item)
                     break
@@ -168,7 +168,7 @@ class Recorder:
                 room = SEGMENT_RECORDS
             taken.append(item)
             size += item.size
-            room -= item.detail is not None
+            room -= item.line is not None
         return taken
 
     def _write(self, taken: list[Appended]) -> None:
@@ -178,13 +178,13 @@ class Recorder:
         lines: list[bytes] = []
         captured = 0
         for item in taken:
-            detail, body, at = item.detail, item.body, item.at
-            if detail is None:
+            line, body, at = item.line, item.body, item.at
+            if line is None:
                 bodies.append(body)
                 lines.append(b"")
             else:
-                bodies.append(body[:at] + member + body[at:])
-                lines.append(detail.encode())
+                bodies.append(b"%s%s%s" % (body[:at], member, body[at:]))
+                lines.append(line)
                 captured += 1
         try:
             self.spool.write(bodies, lines, details=self._segment)

@@ -17,7 +17,6 @@ from typing import Any, Final, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 from secureml.audit._stamp import NOISE, stamp
-from secureml.audit.details import Detail
 from secureml.audit.sink import Appended, AuditLog
 from secureml.errors import SecureMLError, StoreError
 from secureml.wire import canonical
@@ -148,7 +147,7 @@ async def submit_async(
     log: AuditLog,
     record: str,
     body: bytes,
-    detail: Detail | None,
+    line: bytes | None,
     *,
     at: int,
     ack: str,
@@ -162,9 +161,9 @@ async def submit_async(
         StoreError: It was not accepted.
     """
     if not _in_asyncio():
-        return log.submit(record, body, detail, at=at, ack=ack, on_failure=on_failure)
+        return log.submit(record, body, line, at=at, ack=ack, on_failure=on_failure)
     try:
-        return await log.submit_async(record, body, detail, at=at, ack=ack, on_failure=on_failure)
+        return await log.submit_async(record, body, line, at=at, ack=ack, on_failure=on_failure)
     except TimeoutError as error:
         # The caller would take it for one of the function's own.
         raise StoreError(

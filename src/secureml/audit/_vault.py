@@ -1,11 +1,9 @@
 """Captured values on their way from a call to its details."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from secureml.audit._plan import Capture, Plan
-from secureml.audit.details import Detail, Sealed
+from secureml.audit.details import encrypted_member, spell_line, value_member
 from secureml.audit.value import commit
 
 if TYPE_CHECKING:
@@ -13,36 +11,46 @@ if TYPE_CHECKING:
 
 __all__ = ["Vault"]
 
-_NONE: Final[Mapping[str, "Encrypted"]] = MappingProxyType({})
-
 
 class Vault:
-    """Captured values of one record: in the clear, or encrypted under a subject's key."""
+    """
+    Captured values of one record: in the clear, or encrypted under a subject's key.
 
-    __slots__ = ("encrypted", "plan", "record", "subject", "values")
+    Attributes:
+        encrypted: Whether any is encrypted.
+    """
+
+    __slots__ = ("_found", "_plan", "_record", "_subject", "encrypted")
 
     def __init__(self, record: str, subject: str, plan: Plan) -> None:
-        self.record = record
-        self.subject = subject
-        self.plan = plan
-        self.values: dict[str, Sealed] = {}
-        self.encrypted: dict[str, Encrypted] = {}
+        self._record = record
+        self._subject = subject
+        self._plan = plan
+        self._found: list[tuple[int, bytes]] = []
+        self.encrypted = False
 
     def put(self, capture: Capture, salt: bytes, encoded: bytes) -> str:
         """Keep a value for the details; return its member of the leaf."""
         commitment = commit(salt, encoded).hex()
-        if not self.subject:
-            self.values[capture.path] = Sealed(salt, encoded)
+        if not self._subject:
+            self._found.append((capture.salt, value_member(capture.quoted, salt, encoded)))
             return f'{capture.head}{commitment}"}}'
-        keys = self.plan.ledger.keys(self.plan.log)
+        keys = self._plan.ledger.keys(self._plan.log)
         sealed: Encrypted = keys.encrypt(
-            self.subject, salt + encoded, record=self.record, path=capture.path
+            self._subject, salt + encoded, record=self._record, path=capture.path
         )
-        self.encrypted[capture.path] = sealed
+        self.encrypted = True
+        self._found.append((capture.salt, encrypted_member(capture.quoted, sealed)))
         return f'{capture.head}{commitment}","key":"{sealed.key}","ref":"{sealed.ref}"}}'
 
-    def detail(self) -> Detail | None:
-        """Return the details line, or None where nothing was captured."""
+    def line(self) -> bytes | None:
+        """Return the line of the details, or None where nothing was captured."""
+        found = self._found
+        if not found:
+            return None
+        if len(found) > 1:
+            found.sort()  # By place, which is the order of the paths.
+        members = [member for _, member in found]
         if self.encrypted:
-            return Detail(self.record, self.values, self.encrypted)
-        return Detail(self.record, self.values, _NONE) if self.values else None
+            return spell_line(self._record, (), members)
+        return spell_line(self._record, members, ())

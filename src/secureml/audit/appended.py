@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING, Final
 
-from secureml.audit.details import Detail
-
 if TYPE_CHECKING:
     from secureml.audit._recorder import Recorder
 
@@ -38,7 +36,7 @@ class Appended:
         number: Its place in its writer's sequence; -1 before it was written.
     """
 
-    __slots__ = ("_recorder", "at", "body", "detail", "id", "number", "size")
+    __slots__ = ("_recorder", "at", "body", "id", "line", "number", "size")
 
     def __init__(
         self,
@@ -46,14 +44,14 @@ class Appended:
         recorder: "Recorder",
         body: bytes,
         at: int,
-        detail: Detail | None,
+        line: bytes | None,
         size: int,
     ) -> None:
         self.id = record
         self.number = -1
         self.body = body
         self.at = at
-        self.detail = detail
+        self.line = line
         self.size = size
         self._recorder = recorder
 
@@ -61,7 +59,7 @@ class Appended:
         """Note where in the spool it is, and forget what it says."""
         self.number = number
         self.body = b""
-        self.detail = None
+        self.line = None
 
     @property
     def index(self) -> int | None:

@@ -32,7 +32,7 @@ class Ambient:
     Attributes:
         user: Who asks, as given; None where nobody was named.
         members: Member → its JSON, comma first.
-        groups: The members put together as `_members.GROUPS` says.
+        groups: The members put together as `_members.grouped` does.
     """
 
     __slots__ = ("groups", "members", "user")

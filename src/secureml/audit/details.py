@@ -17,7 +17,8 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from binascii import b2a_base64, hexlify
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -28,7 +29,7 @@ from secureml.audit.value import SALT_SIZE, commit
 from secureml.errors import FormatError, StoreError
 from secureml.sealing import Encrypted
 from secureml.wire import canonical
-from secureml.wire.base64 import b64decode, b64encode
+from secureml.wire.base64 import b64decode
 from secureml.wire.canonical import JSON
 
 __all__ = [
@@ -36,12 +37,15 @@ __all__ = [
     "Detail",
     "Encrypted",
     "Sealed",
+    "encrypted_member",
     "line_id",
     "read_details",
     "read_segment",
     "segments",
     "sequence_of",
+    "spell_line",
     "strangers",
+    "value_member",
 ]
 
 FLAGS: Final = (
@@ -65,8 +69,37 @@ def _utf16(text: str) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _quoted(path: str) -> str:
-    return canonical.encode(path).decode()
+def _quoted(path: str) -> bytes:
+    return canonical.encode(path)
+
+
+def value_member(quoted: bytes, salt: bytes, encoded: bytes) -> bytes:
+    """Return the member of a line for a value; *quoted* is its path, as JSON."""
+    return b'%s:{"salt":"%s","value":"%s"}' % (
+        quoted,
+        hexlify(salt),
+        b2a_base64(encoded, newline=False),
+    )
+
+
+def encrypted_member(quoted: bytes, value: Encrypted) -> bytes:
+    """Return the member of a line for an encrypted value."""
+    return b'%s:{"ciphertext":"%s","key":"%s"}' % (
+        quoted,
+        b2a_base64(value.ciphertext, newline=False),
+        value.key.encode(),
+    )
+
+
+def spell_line(record: str, values: Sequence[bytes], encrypted: Sequence[bytes]) -> bytes:
+    """Return the line of a record, newline included; its members are in the order of paths."""
+    if not encrypted:
+        return b'{"id":"%s","v":1,"values":{%s}}\n' % (record.encode(), b",".join(values))
+    return b'{"encrypted":{%s},"id":"%s","v":2,"values":{%s}}\n' % (
+        b",".join(encrypted),
+        record.encode(),
+        b",".join(values),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,21 +160,15 @@ class Detail:
 
     def encode(self) -> bytes:
         """Return the line, newline included; of version 1 when nothing is encrypted."""
-        values = ",".join(
-            f'{_quoted(path)}:{{"salt":"{self.values[path].salt.hex()}",'
-            f'"value":"{b64encode(self.values[path].encoded)}"}}'
+        values = [
+            value_member(_quoted(path), self.values[path].salt, self.values[path].encoded)
             for path in sorted(self.values, key=_utf16)
-        )
-        if not self.encrypted:
-            return f'{{"id":"{self.id}","v":1,"values":{{{values}}}}}\n'.encode()
-        encrypted = ",".join(
-            f'{_quoted(path)}:{{"ciphertext":"{b64encode(self.encrypted[path].ciphertext)}",'
-            f'"key":"{self.encrypted[path].key}"}}'
+        ]
+        encrypted = [
+            encrypted_member(_quoted(path), self.encrypted[path])
             for path in sorted(self.encrypted, key=_utf16)
-        )
-        return (
-            f'{{"encrypted":{{{encrypted}}},"id":"{self.id}","v":2,"values":{{{values}}}}}\n'
-        ).encode()
+        ]
+        return spell_line(self.id, values, encrypted)
 
     @classmethod
     def decode(cls, line: bytes) -> "Detail":

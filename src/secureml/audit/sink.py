@@ -147,7 +147,7 @@ class AuditLog(Reading, Governing):
         self,
         record: str,
         body: bytes,
-        detail: Detail | None = None,
+        line: bytes | None = None,
         *,
         at: int = 0,
         ack: str = "queued",
@@ -159,7 +159,7 @@ class AuditLog(Reading, Governing):
         Args:
             record: Its id.
             body: Its canonical JSON, without the ``details`` member.
-            detail: The captured values that it commits to.
+            line: The captured values that it commits to, as their line in the details.
             at: Where in *body* the ``details`` member belongs, comma first.
             ack: ``queued``, ``durable``, ``checkpointed`` or ``witnessed``.
             on_failure: What happens to a record that cannot be accepted now:
@@ -177,17 +177,18 @@ class AuditLog(Reading, Governing):
         if recorder is None or not recorder.ready:
             recorder = self._begin()
         size = len(body)
-        if detail is not None:
+        if line is not None:
             size += _MEMBER
-            check_size(size)
-            size += sum(len(value.encoded) for value in detail.values.values()) * 4 // 3
+            if size > MAX_LEAF - PREFIX_SIZE:
+                check_size(size)
+            size += len(line)
         elif size > MAX_LEAF - PREFIX_SIZE:
             check_size(size)
         if (recorder.trouble is not None or recorder.waiting > QUEUE_BYTES) and not make_room(
             recorder, on_failure
         ):
             return Appended(record, recorder, b"", 0, None, 0)
-        item = Appended(record, recorder, body, at, detail, size)
+        item = Appended(record, recorder, body, at, line, size)
         recorder.put(item, size)
         if ack != "queued":
             recorder.wait(item, ack, TIMEOUT)
@@ -197,7 +198,7 @@ class AuditLog(Reading, Governing):
         self,
         record: str,
         body: bytes,
-        detail: Detail | None = None,
+        line: bytes | None = None,
         *,
         at: int = 0,
         ack: str = "queued",
@@ -221,7 +222,7 @@ class AuditLog(Reading, Governing):
             recorder = await asyncio.to_thread(self._begin)
         if on_failure != "gap" and not recorder.inside:
             await await_room(recorder)
-        item = self.submit(record, body, detail, at=at, on_failure=on_failure)
+        item = self.submit(record, body, line, at=at, on_failure=on_failure)
         if ack != "queued":
             await recorder.reached(item, ack, TIMEOUT)
         return item
@@ -263,9 +264,9 @@ class AuditLog(Reading, Governing):
                 msg = "values belong to a call, which has an action"
                 raise ValueError(msg)
             at = len(canonical.encode(before)) - 1
-        detail = Detail(record, values) if values else None
+        line = Detail(record, values).encode() if values else None
         self._sealed = whole["type"] == "seal"
-        return self.submit(record, content, detail, at=at, ack="durable" if durable else ack)
+        return self.submit(record, content, line, at=at, ack="durable" if durable else ack)
 
     # Writers
 
