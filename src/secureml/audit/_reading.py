@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from secureml.audit.details import Sealed, read_details
 from secureml.audit.record import Record
+from secureml.evidence.pruning import first_entry
 
 if TYPE_CHECKING:
     from secureml.evidence.log import Log
@@ -38,12 +39,15 @@ class Reading:
         """
         Yield (index, record) of every record so far, oldest first.
 
+        Of a pruned log those from which on none is missing.
+
         Raises:
             FormatError: A leaf is no record.
             StoreError: What this process wrote could not be published.
         """
         self._published()
-        for index, leaf in enumerate(self.log.entries()):
+        start = first_entry(self.log.directory, self.log.size)
+        for index, leaf in enumerate(self.log.entries(start), start):
             yield index, Record.decode(leaf)
 
     def read(self, record: str) -> tuple[int, Record]:
@@ -67,7 +71,8 @@ class Reading:
 
     def _backwards(self) -> Iterator[tuple[int, bytes]]:
         stop = self.log.size
-        while stop:
+        first = first_entry(self.log.directory, stop)
+        while stop > first:
             start = (stop - 1) // 256 * 256
             entries = list(self.log.entries(start, stop))
             for index in range(start + len(entries) - 1, start - 1, -1):

@@ -13,16 +13,15 @@ alone will ever tell.
 Source: docs/how-to/verify-a-log.md.
 """
 
-import inspect
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from secureml._html import card
+from secureml.audit._epochs import epoch_of
 from secureml.audit._survey import Level, Survey
 from secureml.audit.checkdetails import DetailsReport, survey_details
 from secureml.audit.findings import SHOWN, AuditFinding
@@ -31,11 +30,11 @@ from secureml.audit.retention import verify_pruned_log
 from secureml.audit.verify import AuditReport, begin, report_of
 from secureml.errors import FormatError
 from secureml.evidence._reader import LogDirectory
-from secureml.evidence._tree import FULL
 from secureml.evidence.checklog import VerifiedLog, verify_log
 from secureml.evidence.notes import VerifiedCheckpoint
 from secureml.evidence.pruning import absent_bundles
 from secureml.evidence.trust import Trust
+from secureml.sealing import SubjectKeys
 from secureml.wire.checkpoint import Checkpoint
 from secureml.wire.note import Note
 
@@ -230,6 +229,7 @@ def verify_audit(
     details: str | os.PathLike[str] | None = None,
     now: datetime | None = None,
     epochs: str | os.PathLike[str] | Sequence[str] | None = None,
+    keys: SubjectKeys | None = None,
 ) -> AuditVerification:
     """
     Check every file of an audit log, and what its records say.
@@ -254,8 +254,10 @@ def verify_audit(
         now: The auditor's clock; see `survey_records`.
         epochs: The boundary notes of a log with epoch keys, or the file that
             has them; see `verify_log`.
+        keys: The subject keys: encrypted values are opened as well.
 
     Raises:
+        KeyUnavailableError: A key cannot be read.
         ValueError: As `survey_records`; or *details* at the level ``sequence``.
         VerificationError: As `verify_log`: files, tree or signature do not
             hold; the error names the entry or the file.
@@ -295,6 +297,7 @@ def verify_audit(
             Path(details),
             open_end=bool(report.unfinished),
             first=minimum,
+            keys=keys,
         )
     return AuditVerification(
         directory=path,
@@ -310,17 +313,6 @@ def verify_audit(
         window=reading.window(head.size, "checked" if remembered else "not checkable"),
         profile=profile,
     )
-
-
-def epoch_of(leaf: bytes) -> object | None:
-    """Return what a leaf says of the log's next key; None for any that is no ``epoch``."""
-    if b'"type":"epoch"' not in leaf:
-        return None
-    try:
-        record = Record.decode(leaf)
-    except FormatError:
-        return None  # The survey says so.
-    return record.body["epoch"] if record.type == "epoch" else None
 
 
 def _size(note: str) -> int:
@@ -385,10 +377,7 @@ def _verify_whole(
     epochs: str | os.PathLike[str] | Sequence[str] | None,
     reading: _Reading,
 ) -> VerifiedLog:
-    options: dict[str, Any] = {}
-    if "visit" in inspect.signature(verify_log).parameters:
-        options["visit"] = reading.feed
-    log = verify_log(
+    return verify_log(
         path,
         trust=trust,
         role=role,
@@ -396,11 +385,8 @@ def _verify_whole(
         anchors=anchors,
         epochs=epochs,
         epoch_of=epoch_of,
-        **options,
+        visit=reading.feed,
     )
-    for first in () if options else range(0, log.size, FULL):
-        reading.feed(first, log.entries[first : first + FULL])
-    return log
 
 
 def _records(entries: Iterable[bytes]) -> Iterator[Record]:

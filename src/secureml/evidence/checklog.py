@@ -163,6 +163,7 @@ def verify_log(
     anchors: Sequence[str] = (),
     epochs: Notes | None = None,
     epoch_of: Callable[[bytes], object | None] | None = None,
+    visit: Callable[[int, list[bytes]], None] | None = None,
 ) -> VerifiedLog:
     """
     Check every file of a log, against its entries and its signed checkpoint.
@@ -184,6 +185,8 @@ def verify_log(
             ``epochs = true``, and change nothing elsewhere.
         epoch_of: Returns the member ``epoch`` of an entry that is a record of
             that type, and None for every other; it is asked for each entry.
+        visit: Is shown the index of the first entry of each bundle, and its entries,
+            before it is known that all is well: use them after the return.
 
     Raises:
         SignatureError: The checkpoint, or one remembered, is not signed as it says.
@@ -204,8 +207,10 @@ def verify_log(
     def keep(tile: Tile) -> None:
         kept[tile[0], tile[1]] = tile[2]
 
-    def visit(first: int, entries: list[bytes]) -> None:
+    def look(first: int, entries: list[bytes]) -> None:
         keys.visit(first, entries)
+        if visit is not None:
+            visit(first, entries)
         done(len(entries))
 
     others = (*remembered, *anchors)
@@ -221,7 +226,7 @@ def verify_log(
                 bundle=snapshot.bundle,
                 tile=snapshot.tile,
                 cuts=keys.cuts | {size_of(note) for note in others},
-                visit=visit,
+                visit=look,
                 keep=keep,
             )
         except FileNotFoundError as error:
