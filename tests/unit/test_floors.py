@@ -37,7 +37,6 @@ FLOOR = {
     "demo": 7,
     "doctor": 7,
     "integrations": 7,
-    "_logcommands": 8,
     "cli": 8,
     "__main__": 9,
     "testing": 9,

@@ -13,14 +13,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from secureml.errors import (
-    FormatError,
-    GateDeniedError,
-    SecureMLError,
-    StoreError,
-    UntrustedSignerError,
-    VerificationError,
-)
+from secureml.cli._log import add_log_commands
+from secureml.cli._shared import command, passphrase_of, root_of_trust, say
+from secureml.errors import FormatError, GateDeniedError, SecureMLError, VerificationError
+
+# ruff: noqa: T201  a command prints
 
 __all__ = ["main"]
 
@@ -73,18 +70,13 @@ def _print_error(args: argparse.Namespace, code: str, what: str, why: str, fix: 
             print(f"  {name}: {one_line(text)}", file=sys.stderr)
 
 
-def _say(args: argparse.Namespace, text: object) -> None:
-    if not args.json:
-        print(text)
-
-
 # -- commands ------------------------------------------------------------------
 
 
 def _demo(args: argparse.Namespace) -> dict[str, object]:
     from secureml.demo import run
 
-    return run(Path(args.directory), say=lambda text="": _say(args, text))
+    return run(Path(args.directory), say=lambda text="": say(args, text))
 
 
 def _hash(args: argparse.Namespace) -> dict[str, object]:
@@ -93,16 +85,16 @@ def _hash(args: argparse.Namespace) -> dict[str, object]:
     path = Path(args.path)
     if path.is_dir():
         manifest = hashing.manifest(path)
-        _say(args, manifest.digest)
+        say(args, manifest.digest)
         return {"path": args.path, "files": len(manifest), "digest": str(manifest.digest)}
     found: dict[str, object] = {"path": args.path, "digest": str(hashing.hash_file(path))}
-    _say(args, found["digest"])
+    say(args, found["digest"])
     if path.suffix.lower() in {".parquet", ".csv", ".arrow", ".feather", ".ipc"}:
         from secureml import data
 
         table = data.dataset(path, source="-", licence="-")
         found |= {"logical": str(table.digest), "rows": table.rows}
-        _say(args, f"{table.digest}  (logical content, {table.rows} rows)")
+        say(args, f"{table.digest}  (logical content, {table.rows} rows)")
     return found
 
 
@@ -132,16 +124,16 @@ def _keygen(args: argparse.Namespace) -> dict[str, object]:
         roles=frozenset(args.roles.split(",")),
     )
     block = identity_block(identity)
-    _say(args, block)
+    say(args, block)
     return {"file": args.file, "fingerprint": signer.verifier.fingerprint, "identity": block}
 
 
 def _sign_model(args: argparse.Namespace) -> dict[str, object]:
     from secureml import keys, models
 
-    key = keys.load(Path(args.key), passphrase=_passphrase(args.key))
+    key = keys.load(Path(args.key), passphrase=passphrase_of(args.key))
     models.sign_model(args.path, key=key, signature=args.signature)
-    _say(args, f"signed {args.path} with {key.verifier.fingerprint}")
+    say(args, f"signed {args.path} with {key.verifier.fingerprint}")
     return {"path": args.path, "signature": args.signature, "key": key.verifier.fingerprint}
 
 
@@ -157,7 +149,7 @@ def _verify_model(args: argparse.Namespace) -> dict[str, object]:
         found = models.verify_model(
             args.path, signature=args.signature, trust=Trust.load(args.trust)
         )
-    _say(args, f"verified {args.path}: {found.digest} ({found.strength})")
+    say(args, f"verified {args.path}: {found.digest} ({found.strength})")
     return {
         "ok": True,
         "path": args.path,
@@ -173,11 +165,11 @@ def _verify(args: argparse.Namespace) -> dict[str, object]:
     from secureml.workspace.verifying import verify_directory
 
     layout = Layout.of(args.directory)
-    trust = _root_of_trust(args.directory, args.trust)
+    trust = root_of_trust(args.directory, args.trust)
     notes = [Path(name).read_text("utf-8") for name in args.checkpoint or ()]
     report = verify_directory(layout.root, trust=trust, checkpoints=(*layout.remembered(), *notes))
-    _say(args, report)
-    _say(args, f"under the trust file {args.trust or layout.trust}")
+    say(args, report)
+    say(args, f"under the trust file {args.trust or layout.trust}")
     return report.to_dict()
 
 
@@ -191,113 +183,19 @@ def _trace(args: argparse.Namespace) -> dict[str, object]:
     trace = trace_prediction(
         Layout.of(args.directory).root,
         args.id,
-        trust=_root_of_trust(args.directory, args.trust),
+        trust=root_of_trust(args.directory, args.trust),
         value=value,
     )
-    _say(args, trace)
+    say(args, trace)
     return trace.to_dict()
-
-
-def _log_verify(args: argparse.Namespace) -> dict[str, object]:
-    from secureml.evidence.checklog import verify_log
-    from secureml.workspace.layout import LOGS, Layout
-
-    layout = Layout.of(args.directory)
-    trust = _root_of_trust(args.directory, args.trust)
-    found: list[dict[str, object]] = []
-    for name in LOGS:
-        if (layout.root / name).is_dir():
-            remembered = [
-                n for n in layout.remembered() if n.startswith(_origin(layout.root / name))
-            ]
-            log = verify_log(layout.root / name, trust=trust, role=name, remembered=remembered)
-            _say(
-                args,
-                f"verified {log.origin}: {log.size} entries, root {log.root.hex()}; "
-                f"rollback: {log.rollback}",
-            )
-            found.append({"origin": log.origin, "size": log.size, "root": log.root.hex()})
-    if not found:
-        raise FormatError(
-            f"{args.directory!r} is not an evidence directory",
-            why="it holds neither log/ nor audit/",
-            fix="give the directory that secureml.open(…) made",
-        )
-    return {"ok": True, "logs": found}
-
-
-def _origin(directory: Path) -> str:
-    path = directory / "checkpoint"
-    return path.read_text("utf-8", "replace").split("\n", 1)[0] + "\n" if path.is_file() else "?"
-
-
-def _log_prove(args: argparse.Namespace) -> dict[str, object]:
-    from secureml.workspace.proving import prove
-
-    proof = prove(Path(args.directory), args.id)
-    if not args.json:
-        sys.stdout.write(proof)
-    return {"id": args.id, "proof": proof}
 
 
 def _doctor(args: argparse.Namespace) -> dict[str, object]:
     from secureml.doctor import diagnose
 
     report = diagnose(args.directory)
-    _say(args, report)
+    say(args, report)
     return report.to_dict()
-
-
-# -- what they share -----------------------------------------------------------
-
-
-def _root_of_trust(directory: str, given: str | None):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    """Return the trust from ``--trust``, else from the private half beside the directory."""
-    from secureml.evidence.trust import Trust
-    from secureml.workspace.layout import Layout
-
-    layout = Layout.of(directory)
-    if not layout.root.is_dir():
-        raise StoreError(
-            f"there is no directory {directory!r}",
-            why="nothing was found at this path",
-            fix="check the path; the demo makes ./secureml-demo",
-        )
-    if given:
-        return Trust.load(given)
-    if layout.trust.is_file():
-        return Trust.load(layout.trust)
-    prints = _claimed_fingerprints(layout.published_trust)
-    raise UntrustedSignerError(
-        f"there is nothing to trust {directory!r} under",
-        why=f"no --trust was given, and there is no {layout.trust}; the directory itself claims "
-        + (", ".join(prints) if prints else "no keys"),
-        fix="compare these fingerprints with their owner over another channel, write them into a "
-        "trust file, review it, and pass it: --trust trust.toml",
-    )
-
-
-def _claimed_fingerprints(path: Path) -> list[str]:
-    from secureml.evidence.trust import Trust
-
-    if not path.is_file():
-        return []
-    try:
-        return [f"{i.name}: {i.fingerprint}" for i in Trust.load(path).identities]
-    except SecureMLError:
-        return ["keys in a trust.toml that cannot be read"]
-
-
-def _passphrase(path: str) -> str | None:
-    from secureml import keys
-
-    if not keys.is_encrypted(Path(path)):
-        return None
-    if not sys.stdin.isatty():
-        return sys.stdin.readline().rstrip("\n")
-    from getpass import getpass
-
-    return getpass(f"passphrase of {path}: ")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -308,17 +206,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.set_defaults(run=None, json=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-
-    def command(
-        to: "argparse._SubParsersAction[argparse.ArgumentParser]",
-        name: str,
-        run: Callable[[argparse.Namespace], dict[str, object]],
-        text: str,
-    ) -> argparse.ArgumentParser:
-        sub = to.add_parser(name, help=text, description=text)
-        sub.add_argument("--json", action="store_true", help="print one JSON object")
-        sub.set_defaults(run=run)
-        return sub
 
     sub = command(commands, "demo", _demo, "build a real chain, trace it, and attack it")
     sub.add_argument("directory", nargs="?", default="secureml-demo", metavar="DIR")
@@ -353,14 +240,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("id", metavar="ID")
     sub.add_argument("--trust", metavar="FILE", help="default: trust.toml in DIR.private")
     sub.add_argument("--input", metavar="FILE", help="JSON to compare with the recorded input")
-    log = commands.add_parser("log", help="verify a log, prove an entry")
-    logs = log.add_subparsers(dest="log_command", metavar="COMMAND", required=True)
-    sub = command(logs, "verify", _log_verify, "rebuild both logs and check their signatures")
-    sub.add_argument("directory", metavar="DIR")
-    sub.add_argument("--trust", metavar="FILE", help="default: trust.toml in DIR.private")
-    sub = command(logs, "prove", _log_prove, "print a .tlog-proof of a prediction or statement")
-    sub.add_argument("directory", metavar="DIR")
-    sub.add_argument("id", metavar="ID", help="a prediction's id, or sha256:… of a statement")
+    add_log_commands(commands)
     sub = command(commands, "doctor", _doctor, "look for what would go wrong, with fixes")
     sub.add_argument("directory", nargs="?", metavar="DIR")
     return parser

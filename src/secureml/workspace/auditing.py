@@ -25,7 +25,7 @@ __all__ = ["Head", "VerifiedAudit", "boundary_notes", "is_chained", "read_audit"
 
 
 class Head(Protocol):
-    """**Protocol.** What any verification of a log gives."""
+    """**Protocol.** What any verification of a log gives, its signer among it."""
 
     @property
     def origin(self) -> str:

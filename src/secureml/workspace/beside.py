@@ -13,11 +13,13 @@ Source: ``docs/spec/seal.md``, ``anchors.md``, ``epochs.md``, ``sealed-tail.md``
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 from secureml.errors import ConsistencyError, UnexpectedFileError
+from secureml.evidence.anchors.keeping import receipts_directory
+from secureml.evidence.anchors.timestamp import Authority
 from secureml.evidence.anchors.verifying import (
     ProvenDirectory,
     ProvenLog,
@@ -31,6 +33,22 @@ from secureml.workspace.auditing import Head, is_chained
 from secureml.workspace.layout import Layout
 
 __all__ = ["check_beside", "judge_receipts", "vouched"]
+
+
+class Facts(Protocol):
+    """**Protocol.** What any verification of a log gives."""
+
+    @property
+    def origin(self) -> str:
+        """The log's name."""
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+
+    @property
+    def root(self) -> bytes:
+        """Root hash, 32 bytes."""
 
 
 def check_beside(
@@ -57,7 +75,9 @@ def check_beside(
         head = heads.get(path.name)
         if head is None or not stat.S_ISDIR(path.lstat().st_mode):
             raise _stranger(layout, path, "receipts lie in a directory named after their log")
-        receipts[path.name] = judge_receipts(layout, path.name, head, trust=trust)
+        receipts[path.name] = judge_receipts(
+            layout.root / path.name, head, trust=trust, role=path.name
+        )
         files += sum(1 for _ in _entries(path))
     for path in _entries(layout.epochs):
         name = path.name.removesuffix(".notes")
@@ -84,20 +104,36 @@ def check_beside(
     return files, receipts
 
 
-def judge_receipts(layout: Layout, name: str, head: Head, *, trust: Trust) -> VerifiedReceipts:
+def judge_receipts(
+    log: Path, head: Facts, *, trust: Trust, role: str, authorities: Sequence[Authority] = ()
+) -> VerifiedReceipts:
     """
-    Judge the receipts of the log *name*; see `verify_receipts`.
+    Judge the receipts of the log in directory *log*; see `verify_receipts`.
+
+    Args:
+        log: The log.
+        head: What its verification returned.
+        trust: What it was verified under.
+        role: Under which role.
+        authorities: Whose time stamps count.
 
     Raises:
-        ConsistencyError, UnexpectedFileError, StoreError: As there.
+        ConsistencyError, UnexpectedFileError, StoreError, MissingExtraError: As there.
     """
-    log = cast("ProvenLog", ProvenDirectory.of(head, layout.root / name))
+    proven = cast("ProvenLog", ProvenDirectory.of(head, log))
     check = None
     if isinstance(head, VerifiedLog):
-        log = head
+        proven = head
         if head.chain is not None:
             check = head.chain.verify
-    return verify_receipts(layout.anchors / name, log, trust=trust, role=name, check=check)
+    return verify_receipts(
+        receipts_directory(log),
+        proven,
+        trust=trust,
+        role=role,
+        authorities=authorities,
+        check=check,
+    )
 
 
 def vouched(receipts: VerifiedReceipts, trust: Trust) -> int:

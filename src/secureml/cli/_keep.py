@@ -1,0 +1,203 @@
+"""
+``log erase``, ``log retention``, ``log hold``, ``log prune``: what stays, and what must not.
+
+Each writes a record that says so, with the key of the audit log; for a key
+that a passphrase protects, it is asked for.
+"""
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from secureml.cli._shared import Subparsers, command, say, serving
+from secureml.clock import now
+
+if TYPE_CHECKING:
+    from secureml.audit.erasing import Erasure
+    from secureml.workspace.workspace import Workspace
+
+__all__ = ["add_keeping"]
+
+
+def add_keeping(logs: Subparsers) -> None:
+    """Add the commands that erase, keep and prune."""
+    sub = command(logs, "erase", _erase, "erase what was captured about a person")
+    _directory(sub)
+    sub.add_argument("user", metavar="USER", nargs="?", help="the person, as text")
+    sub.add_argument("--pseudonym", metavar="HEX", help="or the person's name in the log")
+    sub.add_argument("--record", metavar="ID", action="append", default=[], help="and records")
+    sub.add_argument("--reason", metavar="TEXT", help="stands in the log: no personal data")
+    sub.add_argument("--authority", metavar="TEXT", help="who decided")
+    sub.add_argument("--complete", action="store_true", help="finish what was left undone")
+    retention = logs.add_parser("retention", help="how long records are kept")
+    kept = retention.add_subparsers(dest="retention_command", metavar="COMMAND", required=True)
+    sub = command(kept, "show", _show, "print the policy, the holds, and what may go")
+    _directory(sub)
+    sub = command(kept, "set", _set, "record a policy, in force from here on")
+    _directory(sub)
+    sub.add_argument("--default-days", type=int, metavar="N", help="for records without a class")
+    sub.add_argument("--preset", metavar="NAME", action="append", default=[], help="such as pci")
+    sub.add_argument(
+        "--class", dest="classes", metavar="NAME=DAYS", action="append", default=[], help="a class"
+    )
+    sub = command(logs, "hold", _hold, "place a legal hold")
+    _directory(sub)
+    sub.add_argument("name", metavar="NAME", help="stands in the log: no personal data")
+    sub.add_argument("--subject", metavar="USER", action="append", default=[], help="only these")
+    sub = command(logs, "release", _release, "release a legal hold")
+    _directory(sub)
+    sub.add_argument("name", metavar="NAME")
+    sub = command(logs, "prune", _prune, "remove the records that the policy no longer keeps")
+    _directory(sub)
+    sub.add_argument("--dry-run", action="store_true", help="only say what would go")
+    sub.add_argument("--complete", action="store_true", help="finish what was left undone")
+
+
+def _directory(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("directory", metavar="DIR")
+
+
+def _layout(args: argparse.Namespace) -> Any:  # noqa: ANN401  a Layout, imported late
+    from secureml.workspace.layout import Layout
+
+    return Layout.of(args.directory)
+
+
+def _erase(args: argparse.Namespace) -> dict[str, object]:
+    from secureml.audit.erasing import complete_erasures, erase
+
+    if not args.complete and not args.reason:
+        msg = "an erasure has a reason, which stands in the log: --reason TEXT"
+        raise ValueError(msg)
+    with serving(_layout(args)) as ws:
+        how = _how(ws)
+        if args.complete:
+            done = complete_erasures(ws.audit_log, **how)
+        else:
+            done = erase(
+                ws.audit_log,
+                args.user,
+                reason=args.reason,
+                pseudonym=args.pseudonym,
+                records=args.record,
+                authority=args.authority,
+                **how,
+            )
+    return _erased(args, done)
+
+
+def _how(ws: "Workspace") -> dict[str, Any]:
+    from secureml.sealing import SubjectKeys
+    from secureml.workspace.layout import Layout
+
+    layout = Layout.of(ws.path)
+    return {"keys": SubjectKeys(layout.private), "scratch": layout.scratch}
+
+
+def _erased(args: argparse.Namespace, done: "Erasure") -> dict[str, object]:
+    say(
+        args,
+        f"erased: {len(done.records)} records and {len(done.keys)} keys were named; "
+        f"{done.shredded} keys destroyed, {done.lines} lines removed",
+    )
+    return {
+        "records": list(done.records),
+        "keys": list(done.keys),
+        "shredded": done.shredded,
+        "lines": done.lines,
+    }
+
+
+def _show(args: argparse.Namespace) -> dict[str, object]:
+    from secureml.audit.retention import due, holds, retention_policy
+    from secureml.evidence.log import Log
+
+    log = Log.open(_layout(args).audit)
+    policy, held, gone = retention_policy(log), holds(log), due(log, now())
+    if policy is None:
+        say(args, "no policy: nothing is pruned")
+    else:
+        say(args, f"{'without a class':<24}  {policy.default_days:>6} days")
+        for name, days in sorted(policy.classes.items()):
+            say(args, f"{name:<24}  {days:>6} days")
+        for warning in policy.warnings():
+            say(args, f"warning: {warning}")
+    for name in held:
+        say(args, f"hold: {name}")
+    say(args, f"{gone.records} records may go, and the values of {len(gone.values)} more")
+    return {
+        "policy": None if policy is None else policy.to_json(),
+        "holds": list(held),
+        "due": {"minimum": gone.minimum, "records": gone.records, "values": len(gone.values)},
+    }
+
+
+def _set(args: argparse.Namespace) -> dict[str, object]:
+    from secureml.audit.policies import FLOOR_DAYS, RetentionPolicy
+    from secureml.audit.retention import set_policy
+
+    default = FLOOR_DAYS if args.default_days is None else args.default_days
+    classes = dict(RetentionPolicy.preset(*args.preset, default_days=default).classes)
+    for given in args.classes:
+        name, _, days = given.partition("=")
+        if not days.isdecimal():
+            msg = f"--class is NAME=DAYS, not {given!r}"
+            raise ValueError(msg)
+        classes[name] = int(days)
+    policy = RetentionPolicy(default_days=default, classes=classes)
+    with serving(_layout(args)) as ws:
+        warnings = set_policy(ws.audit_log, policy)
+    for warning in warnings:
+        say(args, f"warning: {warning}")
+    say(args, "the policy is recorded")
+    return {"policy": policy.to_json(), "warnings": list(warnings)}
+
+
+def _hold(args: argparse.Namespace) -> dict[str, object]:
+    from secureml.audit.retention import place_hold
+
+    with serving(_layout(args)) as ws:
+        subjects = [ws.audit_log.pseudonyms.of(user) for user in args.subject]
+        place_hold(ws.audit_log, args.name, subjects=subjects)
+    say(args, f"hold {args.name!r} is placed")
+    return {"hold": args.name, "state": "placed", "subjects": subjects}
+
+
+def _release(args: argparse.Namespace) -> dict[str, object]:
+    from secureml.audit.retention import holds, release_hold
+
+    with serving(_layout(args)) as ws:
+        ws.audit_log.publish()
+        if args.name not in holds(ws.audit_log.log):
+            msg = f"no hold {args.name!r} is placed"
+            raise LookupError(msg)
+        release_hold(ws.audit_log, args.name)
+    say(args, f"hold {args.name!r} is released")
+    return {"hold": args.name, "state": "released"}
+
+
+def _prune(args: argparse.Namespace) -> dict[str, object]:
+    from secureml.audit.erasing import erase
+    from secureml.audit.retention import complete_pruning, due, prune
+    from secureml.evidence.log import Log
+
+    layout = _layout(args)
+    at = now()
+    if args.dry_run:
+        gone = due(Log.open(layout.audit), at)
+        say(args, f"{gone.records} records would go, and the values of {len(gone.values)} more")
+        return {"minimum": gone.minimum, "records": gone.records, "values": len(gone.values)}
+    with serving(layout) as ws:
+        log, scratch = ws.audit_log, layout.scratch
+        if args.complete:
+            done = complete_pruning(log, scratch=scratch)
+            lines = done.lines
+        else:
+            done = prune(log, now=at, scratch=scratch)
+            lines = done.lines
+            # What is too new to go as a bundle loses its values all the same.
+            if values := due(log.log, at).values:
+                lines += erase(log, records=values, reason="retention", **_how(ws)).lines
+    say(
+        args, f"pruned below entry {done.minimum}: {done.bundles} bundles, {lines} lines of values"
+    )
+    return {"minimum": done.minimum, "bundles": done.bundles, "lines": lines}
