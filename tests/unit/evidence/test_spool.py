@@ -147,7 +147,7 @@ def test_the_frame_is_the_specified_one(tmp_path: Path) -> None:
     payload = bytes.fromhex(
         "01 00000003 0000000000000001 0000000000000001 00000001 00000002 00000001"
     )
-    assert data[second:] == frame.encode(payload + b"abl").ljust(SMALL - second, b"\0")
+    assert data[second:] == frame.encode(payload + b"ab" + b"l").ljust(SMALL - second, b"\0")
     assert segment(spool).stat().st_mode & 0o777 == 0o600
 
 
@@ -469,7 +469,7 @@ def test_a_piece_that_begins_anew_forgets_the_ones_before(tmp_path: Path) -> Non
         PIECE.pack(2, 0) + b"left over, ",
         PIECE.pack(2, 0) + b"whole ",
         PIECE.pack(2, 1) + b"and ",
-        one(kind=4, lengths=(1, 5), rest=b"aline\n"),
+        one(kind=4, lengths=(1, 5), rest=b"a" + b"line\n"),
     )
 
     assert drain(spool).read(0, MUCH) == [Batch(spool.writer, 0, [b"a"], [b"whole and line\n"], 0)]
