@@ -67,6 +67,9 @@ def test_verify_prints_what_was_found(directory: Path, capsys: Captured) -> None
     assert "error 1, ok 2" in told
     assert "undetected window" in told
     assert "checked" in told
+    assert "0 values open" in told
+    assert 0 == main(["log", "verify", str(directory), "--open"])
+    assert "5 values open" in capsys.readouterr().out
 
 
 def test_a_log_that_lies_alone_is_verified(

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from secureml.cli._shared import Subparsers, command, say, serving
 from secureml.clock import now
+from secureml.errors import GateDeniedError
 
 if TYPE_CHECKING:
     from secureml.audit.erasing import Erasure
-    from secureml.workspace.workspace import Workspace
 
 __all__ = ["add_keeping"]
 
@@ -63,34 +63,21 @@ def _layout(args: argparse.Namespace) -> Any:  # noqa: ANN401  a Layout, importe
 
 
 def _erase(args: argparse.Namespace) -> dict[str, object]:
-    from secureml.audit.erasing import complete_erasures, erase
-
     if not args.complete and not args.reason:
         msg = "an erasure has a reason, which stands in the log: --reason TEXT"
         raise ValueError(msg)
     with serving(_layout(args)) as ws:
-        how = _how(ws)
         if args.complete:
-            done = complete_erasures(ws.audit_log, **how)
+            done, _ = ws.audit_log.complete()
         else:
-            done = erase(
-                ws.audit_log,
+            done = ws.audit_log.erase(
                 args.user,
                 reason=args.reason,
                 pseudonym=args.pseudonym,
                 records=args.record,
                 authority=args.authority,
-                **how,
             )
     return _erased(args, done)
-
-
-def _how(ws: "Workspace") -> dict[str, Any]:
-    from secureml.sealing import SubjectKeys
-    from secureml.workspace.layout import Layout
-
-    layout = Layout.of(ws.path)
-    return {"keys": SubjectKeys(layout.private), "scratch": layout.scratch}
 
 
 def _erased(args: argparse.Namespace, done: "Erasure") -> dict[str, object]:
@@ -133,7 +120,6 @@ def _show(args: argparse.Namespace) -> dict[str, object]:
 
 def _set(args: argparse.Namespace) -> dict[str, object]:
     from secureml.audit.policies import FLOOR_DAYS, RetentionPolicy
-    from secureml.audit.retention import set_policy
 
     default = FLOOR_DAYS if args.default_days is None else args.default_days
     classes = dict(RetentionPolicy.preset(*args.preset, default_days=default).classes)
@@ -145,7 +131,7 @@ def _set(args: argparse.Namespace) -> dict[str, object]:
         classes[name] = int(days)
     policy = RetentionPolicy(default_days=default, classes=classes)
     with serving(_layout(args)) as ws:
-        warnings = set_policy(ws.audit_log, policy)
+        warnings = ws.audit_log.set_retention(policy)
     for warning in warnings:
         say(args, f"warning: {warning}")
     say(args, "the policy is recorded")
@@ -153,50 +139,49 @@ def _set(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _hold(args: argparse.Namespace) -> dict[str, object]:
-    from secureml.audit.retention import place_hold
-
     with serving(_layout(args)) as ws:
         subjects = [ws.audit_log.pseudonyms.of(user) for user in args.subject]
-        place_hold(ws.audit_log, args.name, subjects=subjects)
+        ws.audit_log.hold(args.name, subjects=subjects)
     say(args, f"hold {args.name!r} is placed")
     return {"hold": args.name, "state": "placed", "subjects": subjects}
 
 
 def _release(args: argparse.Namespace) -> dict[str, object]:
-    from secureml.audit.retention import holds, release_hold
+    from secureml.audit.retention import holds
 
     with serving(_layout(args)) as ws:
         ws.audit_log.publish()
         if args.name not in holds(ws.audit_log.log):
             msg = f"no hold {args.name!r} is placed"
             raise LookupError(msg)
-        release_hold(ws.audit_log, args.name)
+        ws.audit_log.release(args.name)
     say(args, f"hold {args.name!r} is released")
     return {"hold": args.name, "state": "released"}
 
 
 def _prune(args: argparse.Namespace) -> dict[str, object]:
-    from secureml.audit.erasing import erase
-    from secureml.audit.retention import complete_pruning, due, prune
+    from secureml.audit.retention import due
     from secureml.evidence.log import Log
 
     layout = _layout(args)
-    at = now()
     if args.dry_run:
-        gone = due(Log.open(layout.audit), at)
+        gone = due(Log.open(layout.audit), now())
         say(args, f"{gone.records} records would go, and the values of {len(gone.values)} more")
         return {"minimum": gone.minimum, "records": gone.records, "values": len(gone.values)}
     with serving(layout) as ws:
-        log, scratch = ws.audit_log, layout.scratch
-        if args.complete:
-            done = complete_pruning(log, scratch=scratch)
-            lines = done.lines
-        else:
-            done = prune(log, now=at, scratch=scratch)
-            lines = done.lines
-            # What is too new to go as a bundle loses its values all the same.
-            if values := due(log.log, at).values:
-                lines += erase(log, records=values, reason="retention", **_how(ws)).lines
+        log = ws.audit_log
+        done = log.complete()[1] if args.complete else log.prune()
+        if done is None:
+            raise GateDeniedError(
+                "nothing is pruned: a legal hold is placed",
+                why="the records that a pruning names stay until it is released",
+                fix="release the hold when the matter is closed: log release DIR NAME",
+                reasons=("legal hold",),
+            )
+        lines = done.lines
+        # What is too new to go as a bundle loses its values all the same.
+        if not args.complete and (values := log.due().values):
+            lines += log.erase(records=values, reason="retention").lines
     say(
         args, f"pruned below entry {done.minimum}: {done.bundles} bundles, {lines} lines of values"
     )

@@ -45,6 +45,9 @@ def add_log_commands(commands: Subparsers) -> None:
     sub.add_argument("--profile", metavar="NAME", help="fields that each call has to have")
     sub.add_argument("--strict", action="store_true", help="refuse warnings, too")
     sub.add_argument("--live", action="store_true", help="it is written to: judge silence by now")
+    sub.add_argument(
+        "--open", action="store_true", help="open encrypted values, with the keys in DIR.private"
+    )
     sub.add_argument("--no-details", action="store_true", help="a copy without captured values")
     sub = command(logs, "prove", _prove, "print a .tlog-proof of a prediction or statement")
     sub.add_argument("directory", metavar="DIR")
@@ -137,6 +140,7 @@ def _verify_audit(
     args: argparse.Namespace, place: Place, trust: "Trust", notes: Sequence[str]
 ) -> "AuditVerification":
     from secureml.audit.verification import verify_audit
+    from secureml.sealing import SubjectKeys
     from secureml.workspace.beside import judge_receipts, vouched
 
     beside = args.level == "records" and not args.no_details
@@ -149,6 +153,7 @@ def _verify_audit(
         details=place.details if beside else None,
         now=datetime.now(UTC) if args.live else None,
         epochs=place.epochs,
+        keys=SubjectKeys(place.layout.private) if args.open else None,
     )
     head = found if found.log is None else found.log
     receipts = judge_receipts(place.path, head, trust=trust, role="audit")

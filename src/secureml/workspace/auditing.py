@@ -123,11 +123,10 @@ def read_audit(
             role="audit",
             remembered=remembered,
             anchors=anchors,
+            visit=reading.feed,
             epochs=notes,
             epoch_of=epoch_of,
         )
-        for first in range(0, log.size, _STEP):
-            reading.feed(first, log.entries[first : first + _STEP])
     report = report_of(reading.survey, None if log is None else log.entries)
     report.enforce()
     return VerifiedAudit(
@@ -138,9 +137,6 @@ def read_audit(
         minimum=minimum,
         report=report,
     )
-
-
-_STEP = 256
 
 
 def _is_pruned(layout: Layout) -> bool:

@@ -7,6 +7,7 @@ nothing, and a process that only reads never asks for a key.
 
 from secureml import audit, clock, keys
 from secureml.errors import KeyUnavailableError, StoreError
+from secureml.evidence.anchors.policy import Anchors
 from secureml.evidence.attest import attest
 from secureml.evidence.blobs import BlobStore
 from secureml.evidence.log import Log, WriterLock
@@ -37,12 +38,14 @@ class Custody:
         reviewed: Trust | None,
         signer: Signer | None,
         passphrase: str | bytes | None,
+        anchors: Anchors | None,
         now: clock.Clock,
     ) -> None:
         self.layout = layout
         self.role = role
         self._reviewed = reviewed
         self._passphrase = passphrase
+        self._anchors = anchors
         self._now = now
         self._signers: dict[str, Signer] = {} if signer is None else {"statements": signer}
         self._lock = WriterLock(layout.private / "lock")
@@ -141,6 +144,7 @@ class Custody:
                 details=self.layout.details,
                 private=self.layout.private,
                 clock=self._now,
+                anchors=self._anchors,
             )
         return self._audit
 

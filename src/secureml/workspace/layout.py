@@ -124,15 +124,6 @@ class Layout:
         """Private keys."""
         return self.private / "keys"
 
-    @property
-    def scratch(self) -> Path | None:
-        """Where files that replace details are written: private, and on the same file system."""
-        try:
-            same = self.private.stat().st_dev == self.root.stat().st_dev
-        except OSError:
-            return None
-        return self.private if same else None
-
     def remembered(self) -> list[str]:
         """Return the checkpoints that this machine wrote last, here and inside: signed notes."""
         folders = [

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from secureml import keys
 from secureml.errors import StoreError
+from secureml.evidence.anchors.policy import Anchors
 from secureml.evidence.log import Log
 from secureml.evidence.trust import Trust
 from secureml.keys import Signer
@@ -24,6 +25,7 @@ def open_workspace(
     trust: str | os.PathLike[str] | Trust | None = None,
     key: str | os.PathLike[str] | Signer | None = None,
     passphrase: str | bytes | None = None,
+    anchors: Anchors | None = None,
 ) -> Workspace:
     """
     Open the workspace at *path*; make it first when it is not there.
@@ -40,6 +42,8 @@ def open_workspace(
             the workspace's own private one when None.
         key: Signs statements, in place of the workspace's own key.
         passphrase: Opens protected keys.
+        anchors: Who outside is shown the audit log's checkpoints; the same in
+            every process that serves the directory.
 
     Raises:
         ValueError: *role* is neither ``train`` nor ``serve``.
@@ -78,4 +82,11 @@ def open_workspace(
 
         line = setup.create(layout, role=role, reviewed=reviewed, key=signer, open_log=open_log)
         print(line, file=sys.stderr)  # noqa: T201  the one line that creating says
-    return Workspace(layout, role=role, reviewed=reviewed, signer=signer, passphrase=passphrase)
+    return Workspace(
+        layout,
+        role=role,
+        reviewed=reviewed,
+        signer=signer,
+        passphrase=passphrase,
+        anchors=anchors,
+    )

@@ -16,10 +16,10 @@ from typing import Any, Self, Unpack
 from secureml import audit, clock, data, gates, models, training
 from secureml.audit.decorator import Audits
 from secureml.audit.options import AuditOptions
+from secureml.evidence.anchors.policy import Anchors
 from secureml.evidence.blobs import BlobStore
 from secureml.evidence.trust import Trust
 from secureml.keys import Signer
-from secureml.sealing import SubjectKeys
 from secureml.wire import statement as st
 from secureml.workspace import loading, setup, signing
 from secureml.workspace.custody import Custody
@@ -51,6 +51,7 @@ class Workspace:
         reviewed: Trust | None = None,
         signer: Signer | None = None,
         passphrase: str | bytes | None = None,
+        anchors: Anchors | None = None,
         now: clock.Clock = clock.now,
     ) -> None:
         self._layout = layout
@@ -58,7 +59,13 @@ class Workspace:
         self.role = role
         self._now = now
         self._custody = Custody(
-            layout, role=role, reviewed=reviewed, signer=signer, passphrase=passphrase, now=now
+            layout,
+            role=role,
+            reviewed=reviewed,
+            signer=signer,
+            passphrase=passphrase,
+            anchors=anchors,
+            now=now,
         )
 
     @property
@@ -316,15 +323,7 @@ class Workspace:
             GateDeniedError: A legal hold forbids it.
             StoreError, KeyUnavailableError: It could not be done to the end: call again.
         """
-        keys = SubjectKeys(self._layout.private)
-        return audit.erase(
-            self.audit_log,
-            subject,
-            reason=reason,
-            authority=authority,
-            keys=keys,
-            scratch=self._layout.scratch,
-        )
+        return self.audit_log.erase(subject, reason=reason, authority=authority)
 
     def review(
         self, record: str, *, action: str, reviewers: Sequence[object], reason: str | None = None
