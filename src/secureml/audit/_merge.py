@@ -9,6 +9,7 @@ the spool.
 Source: docs/spec/audit-record.md, section "Details"; docs/spec/spool.md.
 """
 
+import contextlib
 import mmap
 import os
 from collections.abc import Mapping, Sequence
@@ -126,10 +127,14 @@ class AuditMerge:
         changed: set[Path] = set()
         make_directories(self._files, self._details, mode=0o700, changed=changed)
         for segment, some in lines.items():
-            path = self._details / f"{segment}.jsonl"
-            if not path.exists():
+            if segment not in self._ends:
+                # New, or made by a sequencer that may have died before it synced the names.
                 changed.add(self._details)
+            path = self._details / f"{segment}.jsonl"
             self._reached[segment] = self._append(path, segment, some)
+        if self._details in changed:
+            with contextlib.suppress(PermissionError):
+                self._files.sync_directory(self._details.parent)
         for directory in sorted(changed):
             self._files.sync_directory(directory)
 
@@ -215,4 +220,8 @@ def _end(fd: int, size: int, line: bytes) -> int:
         at = data.find(line)
         while at > 0 and data[at - 1 : at] != b"\n":
             at = data.find(line, at + 1)
-        return at if at >= 0 else data.rfind(b"\n") + 1
+        if at < 0:
+            # What a loss of power left out of the middle of an append is zeros.
+            hole = data.find(b"\0")
+            at = data.rfind(b"\n", 0, size if hole < 0 else hole) + 1
+        return at

@@ -10,16 +10,19 @@ Source: docs/spec/spool.md.
 """
 
 import contextlib
+import errno
 import os
+import re
 import stat
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from secureml.evidence._files import Files
-from secureml.evidence._flock import is_held
+from secureml.evidence._files import Files, write_all
+from secureml.evidence._flock import hold, is_held
 from secureml.evidence._spool import (
     ACK,
     BATCH,
@@ -33,12 +36,20 @@ from secureml.evidence._spool import (
 )
 from secureml.wire import frame
 
-__all__ = ["ASIDE", "Batch", "Drain", "writers"]
+__all__ = ["ASIDE", "Batch", "Drain", "sweep", "writers"]
 
 ASIDE: Final = "aside"
 """Directory of the spools that were set aside."""
 
-_LARGEST: Final = 1 << 28
+_LARGEST: Final = HEAD_SIZE + frame.HEADER_SIZE + frame.MAX_PAYLOAD
+"""Bytes of a segment: no frame is longer, and a segment of many frames is shorter."""
+
+_LONGEST: Final = 1 << 30
+"""Bytes of a details line: nobody reads a longer one."""
+
+_NAME: Final = re.compile(r"([0-9a-f]{32})-([0-9]{8})\.spool", re.ASCII)
+_HOSTILE: Final = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EACCES, errno.EPERM})
+"""What the system says of a file that is no file, or not for its owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +79,38 @@ class Batch:
         return Batch(self.writer, mark, self.bodies[cut:], self.lines[cut:], self.details)
 
 
+def _segments(directory: Path) -> dict[bytes, list[int]]:
+    """Return the numbers of every writer's segments, in order."""
+    found: dict[bytes, list[int]] = {}
+    with contextlib.suppress(FileNotFoundError):
+        for name in sorted(os.listdir(directory)):  # noqa: PTH208  names are wanted
+            match = _NAME.fullmatch(name)
+            if match is not None:
+                found.setdefault(bytes.fromhex(match[1]), []).append(int(match[2]))
+    return found
+
+
 def writers(directory: Path) -> Iterator[bytes]:
     """Yield the writer of every spool in *directory*."""
-    seen: set[str] = set()
-    try:
-        names = sorted(os.listdir(directory))  # noqa: PTH208  names are wanted
-    except FileNotFoundError:
-        return
-    for name in names:
-        stem, dash, rest = name.partition("-")
-        if dash and rest.endswith(".spool") and stem not in seen and len(stem) == 32:  # noqa: PLR2004  hex digits
-            seen.add(stem)
-            with contextlib.suppress(ValueError):
-                yield bytes.fromhex(stem)
+    yield from _segments(directory)
+
+
+def sweep(directory: Path, files: Files) -> None:
+    """Remove the locks and acks that a crash left where no spool is any more, or not yet."""
+    spools = {writer.hex() for writer in writers(directory)}
+    for path in sorted(directory.glob("?" * 32 + ".*")):
+        if path.stem in spools or path.suffix not in {".acks", ".lock"}:
+            continue
+        # What cannot be removed does no harm.
+        with contextlib.suppress(OSError):
+            # Held while it is removed: whoever is just making it draws another name.
+            held = hold(path.with_suffix(".lock"))
+            try:
+                for suffix in (".acks", ".lock"):
+                    with contextlib.suppress(FileNotFoundError):
+                        files.remove(path.with_suffix(suffix))
+            finally:
+                held.close()
 
 
 class Drain:
@@ -101,34 +131,52 @@ class Drain:
         self.discarded = 0
         self._directory = directory
         self._files = files
-        self._number = self._first_segment()
+        self._number = self._later(0) or 0
+        self._following = self._number
         self._removed = self._number
         self._fd = -1
         self._at = HEAD_SIZE
         self._pieces: list[bytes] = []
+        self._headless = False
+        self._kept = 0
         self._touched: dict[int, int] = {}
         self._acks = -1
 
-    def _first_segment(self) -> int:
-        prefix = self.writer.hex() + "-"
-        numbers = [
-            int(name[len(prefix) : -len(".spool")])
-            for name in os.listdir(self._directory)  # noqa: PTH208  names are wanted
-            if name.startswith(prefix) and name.endswith(".spool")
-        ]
-        return min(numbers, default=0)
+    def _later(self, number: int) -> int | None:
+        """Return the first segment from *number* on; a crash may keep one whose elder is gone."""
+        found = _segments(self._directory).get(self.writer, ())
+        return next((one for one in found if one >= number), None)
 
     def wanted(self) -> int:
-        """Return the number below which somebody waits for the records."""
-        fd = self._open()
+        """
+        Return the number below which somebody waits for the records.
+
+        Raises:
+            OSError: The system refuses.
+        """
+        fd = self._open(self._number)
         if fd < 0:
             return 0
-        head = Head.decode(os.pread(fd, HEAD_SIZE, 0))
+        try:
+            head = Head.decode(os.pread(fd, HEAD_SIZE, 0))
+        finally:
+            os.close(fd)
         return 0 if head is None else head.wanted
 
     def gone(self) -> bool:
-        """Return whether the writer's process is gone, or is done with this spool."""
-        return not is_held(lock_path(self._directory, self.writer))
+        """
+        Return whether the writer's process is gone, or is done with this spool.
+
+        Raises:
+            OSError: The system refuses.
+        """
+        try:
+            return not is_held(lock_path(self._directory, self.writer))
+        except OSError as error:
+            if error.errno not in _HOSTILE:
+                raise
+            self.trouble = self.trouble or "corrupt"
+            return True
 
     def read(self, mark: int, limit: int) -> list[Batch]:
         """
@@ -137,12 +185,16 @@ class Drain:
         Args:
             mark: How many of this writer's records are in the log.
             limit: Bytes.
+
+        Raises:
+            OSError: The system refuses.
         """
         found: list[Batch] = []
         # Asked before reading: whatever the writer wrote before it went is then seen.
         gone = self.gone()
         size = 0
-        while size < limit and not self.trouble and not self.ended:
+        # A line that was cut is read as a whole: half of one would look like nothing new.
+        while (size < limit or self._pieces) and not self.trouble and not self.ended:
             payload = self._next(gone=gone, mark=mark)
             if payload is None:
                 break
@@ -154,7 +206,11 @@ class Drain:
                 self.trouble = "gap"
                 break
             batch = batch.since(mark)
-            if batch.bodies:
+            # Of a line whose beginning was removed, the record has to be in the log.
+            headless, self._headless = self._headless, False
+            if batch.bodies and headless:
+                self.trouble = "corrupt"
+            elif batch.bodies:
                 mark += len(batch.bodies)
                 found.append(batch)
         return found
@@ -163,10 +219,7 @@ class Drain:
         try:
             kind = payload[0]
             if kind == 2:  # noqa: PLR2004  docs/spec/spool.md
-                _, number = PIECE.unpack_from(payload)
-                if number == 0:
-                    self._pieces.clear()
-                self._pieces.append(payload[PIECE.size :])
+                self._piece(PIECE.unpack_from(payload)[1], payload[PIECE.size :])
                 return None
             if kind == 3:  # noqa: PLR2004  as above
                 END.unpack(payload)
@@ -176,6 +229,17 @@ class Drain:
         except (struct.error, IndexError, ValueError):
             self.trouble = "corrupt"
             return None
+
+    def _piece(self, number: int, piece: bytes) -> None:
+        if number == 0:
+            self._pieces.clear()
+            self._headless = False
+            self._kept = self._number
+        elif number != len(self._pieces):
+            self._headless = True
+        self._pieces.append(piece)
+        if sum(map(len, self._pieces)) > _LONGEST:
+            raise ValueError(number)
 
     def _batch(self, payload: bytes, kind: int) -> Batch:
         _, details, _, first, count = BATCH.unpack_from(payload)
@@ -195,25 +259,31 @@ class Drain:
 
     # Frames
 
-    def _open(self) -> int:
-        if self._fd < 0:
-            path = segment_path(self._directory, self.writer, self._number)
-            try:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-            except OSError:
-                return -1
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                os.close(fd)
-                self.trouble = "corrupt"
-                return -1
-            self._fd = fd
-            self._at = HEAD_SIZE
-        return self._fd
+    def _open(self, number: int) -> int:
+        """Open a segment; -1 when there is none, or nothing that a writer made."""
+        path = segment_path(self._directory, self.writer, number)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return -1
+        except OSError as error:
+            # Too many open files, say: what cannot be read now must not count as read.
+            if error.errno not in _HOSTILE:
+                raise
+            self.trouble = "corrupt"
+            return -1
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            self.trouble = "corrupt"
+            return -1
+        return fd
 
     def _next(self, *, gone: bool, mark: int) -> bytes | None:
         """Return the payload of the next frame; None when there is none, or none yet."""
         while True:
-            fd = self._open()
+            if self._fd < 0:
+                self._fd = self._open(self._number)
+            fd = self._fd
             if fd < 0:
                 return None
             payload = _frame_at(fd, self._at)
@@ -246,32 +316,34 @@ class Drain:
 
     def _moved_on(self) -> bool:
         """Return whether the writer writes to a later segment; one is always kept ahead."""
-        path = segment_path(self._directory, self.writer, self._number + 1)
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
-            return False
+        self._following = self._number + 1
+        fd = self._open(self._following)
+        if fd < 0:
+            later = self._later(self._following)
+            if later is None or self.trouble:
+                return False
+            self._following = later
+            fd = self._open(later)
+            if fd < 0:
+                return False
         try:
             return bool(os.pread(fd, frame.HEADER_SIZE, HEAD_SIZE).strip(b"\0"))
         finally:
             os.close(fd)
 
     def _judge_end(self, fd: int, mark: int) -> None:
-        size = min(os.fstat(fd).st_size, _LARGEST)
-        rest = os.pread(fd, max(0, size - self._at), self._at)
+        size = os.fstat(fd).st_size
+        rest = os.pread(fd, max(0, min(size, _LARGEST) - self._at), self._at)
         self.discarded = len(rest.rstrip(b"\0"))
-        if self.discarded:
-            for payload in frame.behind(rest, 0):
-                if payload[0] in {1, 4} and len(payload) >= BATCH.size:
-                    synced = BATCH.unpack_from(payload)[2]
-                    if synced > mark:
-                        self.trouble = "corrupt"
+        if size > _LARGEST or (self.discarded and _was_synced(rest, mark)):
+            self.trouble = "corrupt"
 
     def _leave(self) -> None:
         if self._fd not in self._touched.values():
             os.close(self._fd)
         self._fd = -1
-        self._number += 1
+        self._number = self._following
+        self._at = HEAD_SIZE
 
     # What became of it
 
@@ -287,18 +359,17 @@ class Drain:
 
     def settle(self) -> None:
         """
-        Remove the segments that the writer has left: all that was read is in the log.
+        Remove the segments that the writer has left, when all that is in them is in the log.
 
         Raises:
             OSError: The system refuses.
         """
-        for fd in self._touched.values():
-            if fd != self._fd:
-                os.close(fd)
-        self._touched.clear()
-        while self._removed < self._number:
-            self._remove(segment_path(self._directory, self.writer, self._removed))
-            self._removed += 1
+        below = self._kept if self._pieces else self._number
+        if self._removed < below:
+            for number in _segments(self._directory).get(self.writer, ()):
+                if number < below:
+                    self._remove(segment_path(self._directory, self.writer, number))
+            self._removed = below
 
     def acknowledge(self, first: int, count: int, index: int) -> None:
         """
@@ -312,7 +383,24 @@ class Drain:
             size = os.fstat(self._acks).st_size
             if size % ACK.size:
                 self._files.truncate(self._acks, size // ACK.size * ACK.size)
-        self._files.write(self._acks, ACK.pack(first, count, index))
+        write_all(self._files, self._acks, ACK.pack(first, count, index))
+
+    def remind(self, first: int, count: int, index: int) -> None:
+        """
+        Tell the writer where its last records are, if a sequencer died before it did.
+
+        Raises:
+            OSError: The system refuses.
+        """
+        try:
+            with open(ack_path(self._directory, self.writer), "rb") as file:  # noqa: PTH123  as all of this
+                told = file.read()
+        except FileNotFoundError:
+            told = b""
+        whole = told[: len(told) // ACK.size * ACK.size]
+        said = sum(ACK.unpack(whole[-ACK.size :])[:2]) if whole else 0
+        if said < first + count:
+            self.acknowledge(first, count, index)
 
     def finish(self) -> None:
         """
@@ -337,7 +425,10 @@ class Drain:
         if not aside.is_dir():
             self._files.make_directory(aside, 0o700)
         for path in self._paths():
-            self._files.rename(path, aside / path.name)
+            target = aside / path.name
+            while os.path.lexists(target):
+                target = target.with_name(target.name + "~")
+            self._files.rename(path, target)
         self._files.sync_directory(aside)
         self._files.sync_directory(self._directory)
 
@@ -352,7 +443,7 @@ class Drain:
             self._files.remove(path)
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close what is open until the next look: there may be thousands of spools."""
         for fd in {*self._touched.values(), self._fd, self._acks} - {-1}:
             os.close(fd)
         self._touched.clear()
@@ -368,3 +459,27 @@ def _frame_at(fd: int, at: int) -> bytes | None:
     data = head + os.pread(fd, length, at + frame.HEADER_SIZE)
     scanned = frame.scan(data)
     return scanned.payloads[0] if scanned.verdict == "clean" else None
+
+
+def _was_synced(rest: bytes, mark: int) -> bool:
+    """
+    Return whether a good frame in *rest* says that records from *mark* on had been on the disk.
+
+    Also true where it takes too long to tell: no crash leaves such bytes.
+    """
+    view = memoryview(rest)
+    work = 8 * len(rest) + _LARGEST
+    for match in _BATCHES.finditer(rest):
+        at = match.start()
+        start = at + frame.HEADER_SIZE
+        payload = view[start : start + int.from_bytes(view[at : at + 4])]
+        if len(payload) < BATCH.size or BATCH.unpack_from(payload)[2] <= mark:
+            continue
+        work -= len(payload)
+        if work < 0 or zlib.crc32(payload) == int.from_bytes(view[at + 4 : start]):
+            return True
+    return False
+
+
+_BATCHES: Final = re.compile(rb"(?=[\x00\x01][\x00-\xff]{7}[\x01\x04])", re.DOTALL)
+"""Where a frame with records may begin: its length, its checksum, and its kind."""

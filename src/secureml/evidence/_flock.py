@@ -61,16 +61,20 @@ def hold(path: Path) -> Hold:
     """
     if not HAS_LOCKS:
         raise no_locks()
-    with _guard:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+    while True:
+        with _guard:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(fd)
+                raise
+            # Somebody may have removed the file since it was opened.
+            if os.fstat(fd).st_nlink:
+                made = Hold(fd)
+                _holds.add(made)
+                return made
             os.close(fd)
-            raise
-        made = Hold(fd)
-        _holds.add(made)
-    return made
 
 
 def is_held(path: Path) -> bool:

@@ -13,6 +13,7 @@ removed was written and not yet covered, and the write-ahead file holds it.
 Source: ``docs/spec/log.md``, section "Recovery".
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -217,6 +218,13 @@ def recover(at: Settings) -> Recovered:
     )
 
 
+def _sync_names(at: Settings) -> None:
+    """Go on from no name that a loss of power could take back: who made it may have died."""
+    for directory in (at.directory, at.directory.parent):
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            at.files.sync_directory(directory)
+
+
 def _not_pruned(entry: bytes) -> None:
     """Say of an entry that it says nothing about removed ones."""
     del entry
@@ -322,6 +330,7 @@ def _sweep(at: Settings, found: Sequence[str], published: int, size: int) -> tup
         beside = path.with_name(TEMPORARY + path.name)
         if beside.exists():
             at.files.remove(beside)
+    _sync_names(at)
     return tuple(extra)
 
 

@@ -12,6 +12,8 @@ This module writes; `secureml.evidence._drain` reads.
 Source: docs/spec/spool.md.
 """
 
+import contextlib
+import errno
 import os
 import struct
 import zlib
@@ -54,7 +56,7 @@ _HEAD = struct.Struct(">8s16sI")
 _WANTED = struct.Struct(">Q")
 _WANTED_AT: Final = 32
 _FIRST: Final = 256 << 10
-_PIECE_SIZE: Final = 8 << 20
+PIECE_SIZE: Final = 8 << 20
 _SMALL: Final = 2 << 20
 _ZEROS: Final = bytes(1 << 20)
 
@@ -116,6 +118,7 @@ class Spool:
         directory: Where all spools of the log are.
         files: The operating system.
         size: Bytes of a segment; the first ones are smaller, for processes that write little.
+        piece: Bytes of a details line that fit in one frame.
 
     Raises:
         StoreError: The system refuses.
@@ -127,15 +130,18 @@ class Spool:
         full: Why no segment could be made ahead; empty when one was.
     """
 
-    def __init__(self, directory: Path, files: Files, *, size: int = SEGMENT) -> None:
+    def __init__(
+        self, directory: Path, files: Files, *, size: int = SEGMENT, piece: int = PIECE_SIZE
+    ) -> None:
         self.directory = directory
-        self.writer = sha256(os.urandom(32)).digest()[:16]
+        self.writer = b""
         self.synced = 0
         self.broken = ""
         self.full = ""
         self._files = files
         self._size = min(size, _FIRST)
         self._largest = size
+        self._piece = piece
         self._number = -1
         self._fd = -1
         self._length = 0
@@ -148,13 +154,23 @@ class Spool:
         changed: set[Path] = set()
         try:
             make_directories(files, directory, mode=0o700, changed=changed)
-            for parent in sorted(changed):
+            # Those too that were there: who made them may have died before it synced them.
+            for parent in sorted({*changed, directory.parent, directory.parent.parent}):
                 files.sync_directory(parent)
-            self._lock = hold(lock_path(directory, self.writer))
+            self._draw()
             self._roll(0)
         except OSError as error:
             self.abandon()
             raise store_error(f"could not make a spool in {str(directory)!r}", error) from error
+
+    def _draw(self) -> None:
+        """Draw a name, and lock it; another one where a sequencer clears that lock away."""
+        for _ in range(4):
+            self.writer = sha256(os.urandom(32)).digest()[:16]
+            with contextlib.suppress(BlockingIOError):
+                self._lock = hold(lock_path(self.directory, self.writer))
+                return
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))  # pragma: no cover
 
     @property
     def count(self) -> int:
@@ -194,9 +210,10 @@ class Spool:
 
     def _batch(self, bodies: Sequence[bytes], lines: Sequence[bytes], details: int) -> None:
         kind = 1
-        if len(bodies) == 1 and len(lines[0]) > _PIECE_SIZE:
+        if len(bodies) == 1 and len(lines[0]) > self._piece:
             line = lines[0]
-            pieces = [line[at : at + _PIECE_SIZE] for at in range(0, len(line), _PIECE_SIZE)]
+            size = self._piece
+            pieces = [line[at : at + size] for at in range(0, len(line), size)]
             for number, piece in enumerate(pieces[:-1]):
                 self._frame(PIECE.pack(2, number) + piece)
             kind, lines = 4, pieces[-1:]
@@ -250,7 +267,22 @@ class Spool:
         self._check()
         if self.synced < self._count:
             self._sync()
+            self._stands()
             self.synced = self._count
+
+    def _stands(self) -> None:
+        """Refuse to acknowledge what is in a spool that was set aside."""
+        held = self._lock
+        with contextlib.suppress(OSError):
+            if held is not None and os.path.samestat(
+                os.fstat(held.fd),
+                os.lstat(lock_path(self.directory, self.writer)),
+            ):
+                return
+        self.broken = (
+            "its files were moved or removed: what the sequencer cannot read is set aside"
+        )
+        self._check()
 
     def _sync(self) -> None:
         try:

@@ -18,6 +18,7 @@ system may report it once and drop the bytes.  Either way the file takes
 nothing more until it was opened and read anew.
 """
 
+import contextlib
 import os
 import re
 import struct
@@ -177,15 +178,15 @@ class Wal:
         changed: set[Path] = set()
         try:
             make_directories(files, path.parent, mode=0o700, changed=changed)
-            fresh = not path.exists()
             self._fd = files.open_append(path, 0o600)
             self._hold = hold(path)
             files.truncate(self._fd, good)
             files.sync(self._fd)
-            if fresh:
-                changed.add(path.parent)
-            for directory in sorted(changed):
+            # Also what was there: who made it may have died before its name was on the disk.
+            for directory in sorted({*changed, *path.parents[:2]}):
                 files.sync_directory(directory)
+            with contextlib.suppress(PermissionError):
+                files.sync_directory(path.parents[2])
         except BlockingIOError:
             self.close()
             raise _second(path) from None

@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import ClassVar, Final, Protocol
 
 from secureml.errors import SecureMLError, StoreBusyError, StoreError
-from secureml.evidence._drain import Batch, Drain, writers
+from secureml.evidence._drain import Batch, Drain, sweep, writers
 from secureml.evidence._files import Files, store_error
 from secureml.evidence._lock import WriterLock
 from secureml.evidence._spool import Spool
-from secureml.evidence.log import Log
+from secureml.evidence.log import MAX_ENTRY, Log
 
 __all__ = ["INTERVAL", "Batch", "Merge", "Sequencer"]
 
@@ -38,6 +38,9 @@ TICK: Final = 0.05
 
 LIMIT: Final = 8 << 20
 """Bytes of records under one checkpoint, about: what the writer keeps in memory."""
+
+MANY: Final = 64
+"""Spools that are read for one checkpoint: each has two descriptors open meanwhile."""
 
 RETRY: Final = 0.5
 """Seconds between two tries to become the sequencer."""
@@ -104,6 +107,7 @@ class Sequencer:
         self._files = files
         self.merge = merge
         self._marks: dict[bytes, int] = {}
+        self._runs: dict[bytes, tuple[int, int]] = {}
         self._lock = WriterLock(directory / "lock")
         self._log = merge.opened(log).twin(self._lock, self._observe)
         self._drains: dict[bytes, Drain] = {}
@@ -177,9 +181,9 @@ class Sequencer:
             KeyUnavailableError: The signer cannot sign now.
         """
         with self._mutex:
-            if not self._lead(now=now):
-                return False
             try:
+                if not self._lead(now=now):
+                    return False
                 self._refresh()
                 if now or self._due():
                     self._merge_all()
@@ -208,34 +212,40 @@ class Sequencer:
             return False
         self._next_try = when + RETRY
         self._marks.clear()
+        self._runs.clear()
         try:
             self._log.acquire()
         except StoreBusyError:
             return False
-        except SecureMLError as error:
-            self.error = error
-            raise
         self.merge.begin()
+        sweep(self.directory, self._files)
         self._leads = True
         # What a crash left in the write-ahead file; and the first checkpoint of a new log.
         self._log.publish()
         return True
 
     def _observe(self, first: int, entries: list[bytes]) -> None:
-        identify, marks = self.merge.identify, self._marks
-        for entry in entries:
+        identify, marks, runs = self.merge.identify, self._marks, self._runs
+        for index, entry in enumerate(entries, first):
             found = identify(entry)
             if found is not None:
                 writer, number = found
                 if marks.get(writer, 0) <= number:
                     marks[writer] = number + 1
+                run = runs.get(writer)
+                if run is None or run[1] - run[0] != index - number:
+                    runs[writer] = number, index
         for writer, mark in self.merge.recall(first, entries).items():
             marks[writer] = max(mark, marks.get(writer, 0))
 
     def _refresh(self) -> None:
         for writer in writers(self.directory):
             if writer not in self._drains:
-                self._drains[writer] = Drain(self.directory, writer, self._files)
+                drain = self._drains[writer] = Drain(self.directory, writer, self._files)
+                mark, run = self._marks.get(writer, 0), self._runs.pop(writer, None)
+                if run is not None and run[0] < mark and not drain.gone():
+                    drain.remind(run[0], mark - run[0], run[1])
+        self._runs.clear()
 
     def _due(self) -> bool:
         if time.monotonic() - self._published >= INTERVAL:
@@ -257,18 +267,27 @@ class Sequencer:
     def _round(self) -> bool:
         """Commit about `LIMIT` bytes; return whether there may be more."""
         batches: list[Batch] = []
+        entries: list[list[bytes]] = []
         read: list[Drain] = []
         left = LIMIT
         # Whoever came last comes first next time, so that nobody waits for ever.
         for writer, drain in list(self._drains.items()):
-            found = drain.read(self._marks.get(writer, 0), left)
-            if not found:
+            for batch in drain.read(self._marks.get(writer, 0), left):
+                composed = self.merge.compose(writer, batch.first, batch.bodies)
+                if max(map(len, composed)) > MAX_ENTRY or not all(batch.bodies):
+                    # No writer makes such records, and what comes after them cannot be taken.
+                    drain.trouble = "corrupt"
+                    break
+                batches.append(batch)
+                entries.append(composed)
+                left -= sum(map(len, composed)) + sum(map(len, batch.lines))
+                if drain not in read[-1:]:
+                    read.append(drain)
+            if drain not in read[-1:]:
+                drain.close()
                 continue
-            batches += found
-            read.append(drain)
             self._drains[writer] = self._drains.pop(writer)
-            left -= sum(sum(map(len, b.bodies)) + sum(map(len, b.lines)) for b in found)
-            if left <= 0:
+            if left <= 0 or len(read) >= MANY:
                 break
         if not batches:
             for drain in self._drains.values():
@@ -280,10 +299,7 @@ class Sequencer:
             drain.sync()
         self.merge.deliver(batches)
         start = index = self._log.size
-        entries: list[bytes] = []
-        for batch in batches:
-            entries += self.merge.compose(batch.writer, batch.first, batch.bodies)
-        self._log.commit(entries)
+        self._log.commit([entry for composed in entries for entry in composed])
         self.merge.committed()
         for batch in batches:
             count = len(batch.bodies)
@@ -292,6 +308,7 @@ class Sequencer:
             index += count
         for drain in read:
             drain.settle()
+            drain.close()
         return index - start > 0
 
     def _bury(self) -> bool:
@@ -326,6 +343,7 @@ class Sequencer:
             drain.close()
         self._drains.clear()
         self._marks.clear()
+        self._runs.clear()
         self._log.release()
 
     # Waiting
