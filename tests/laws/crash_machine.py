@@ -10,7 +10,7 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,12 +77,18 @@ class Machine(Memory):
     Attributes:
         ops: The calls.
         stop: The process is killed after so many calls; 0 for never.
+        past: A directory that is made past this machine, for a lock, and noted when it is there.
+        dead: Whether it was, so that what it does on its way out does nothing.
+        hook: What somebody else does after each of a writer's writes.
     """
 
     def __init__(self, base: Path) -> None:
         self.base = base
         self.ops: list[Op] = []
         self.stop = 0
+        self.hook: Callable[[], None] | None = None
+        self.past = "private/spool/audit"
+        self.dead = False
         self._inodes: dict[int, int] = {}
         self._names: dict[str, int] = {}
         self._directories = {""}
@@ -94,9 +100,16 @@ class Machine(Memory):
 
     def note(self, op: Op) -> None:
         """Take a call down, and die if it was the last one."""
+        if self.past and (self.base / self.past).is_dir():
+            past, self.past = self.past, ""
+            self._above(f"{past}/lock")
         self.ops.append(op)
         if len(self.ops) == self.stop:
-            self.stop = 0
+            self.dead = True
+            raise KilledError
+
+    def _live(self) -> None:
+        if self.dead:
             raise KilledError
 
     def _above(self, name: str) -> None:
@@ -149,14 +162,17 @@ class Machine(Memory):
 
     def create(self, path: Path, mode: int) -> int:
         """Make a file, and take it down."""
+        self._live()
         return self._opened(super().create(path, mode), path, fresh=True)
 
     def open_append(self, path: Path, mode: int) -> int:
         """Open a file, and take down if it is new."""
+        self._live()
         return self._opened(super().open_append(path, mode), path, fresh=False)
 
     def write(self, fd: int, data: bytes | memoryview) -> int:
         """Write, and take it down."""
+        self._live()
         done = super().write(fd, data)
         at = os.lseek(fd, 0, os.SEEK_CUR) - done
         self.note(Op("write", inode=self._inode(fd), at=at, data=bytes(data[:done])))
@@ -164,12 +180,18 @@ class Machine(Memory):
 
     def write_at(self, fd: int, data: bytes | memoryview, offset: int) -> int:
         """Write somewhere, and take it down."""
+        self._live()
         done = super().write_at(fd, data, offset)
         self.note(Op("write", inode=self._inode(fd), at=offset, data=bytes(data[:done])))
+        hook, self.hook = self.hook, None
+        if hook is not None:
+            hook()
+            self.hook = hook
         return done
 
     def truncate(self, fd: int, size: int) -> None:
         """Cut, and take it down if it cuts anything."""
+        self._live()
         before = os.fstat(fd).st_size
         super().truncate(fd, size)
         if size != before:
@@ -177,15 +199,18 @@ class Machine(Memory):
 
     def sync(self, fd: int) -> None:
         """Take down that the file is on the disk."""
+        self._live()
         self.note(Op("sync", inode=self._inode(fd)))
 
     def sync_directory(self, path: Path) -> None:
         """Take down that the names are on the disk."""
+        self._live()
         self._above(self._name(path / "x"))
         self.note(Op("sync_directory", self._name(path)))
 
     def rename(self, source: Path, target: Path) -> None:
         """Rename, and take it down."""
+        self._live()
         super().rename(source, target)
         inode = self._names.pop(self._name(source))
         self._names[self._name(target)] = inode
@@ -193,18 +218,21 @@ class Machine(Memory):
 
     def make_directory(self, path: Path, mode: int) -> None:
         """Make a directory, and take it down."""
+        self._live()
         super().make_directory(path, mode)
         self._directories.add(self._name(path))
         self.note(Op("mkdir", self._name(path)))
 
     def remove(self, path: Path) -> None:
         """Remove a file, and take it down."""
+        self._live()
         super().remove(path)
         if self._names.pop(self._name(path), None) is not None:
             self.note(Op("remove", self._name(path)))
 
     def remove_directory(self, path: Path) -> None:
         """Remove a directory, and take it down."""
+        self._live()
         super().remove_directory(path)
         self._directories.discard(self._name(path))
         self.note(Op("rmdir", self._name(path)))
@@ -248,7 +276,7 @@ class Crashes:
             choices += [frozenset({at}) for at in loose]
         drawn = random.Random(count)  # noqa: S311  a choice, not a secret
         for _ in range(self._some if len(loose) > 2 else 0):
-            choices.append(frozenset(at for at in loose if drawn.random() < 0.5))  # noqa: PERF401  S311 above
+            choices.append(frozenset(at for at in loose if drawn.random() < 0.5))
         for kept in choices:
             yield self._state(before, sure, kept)
         for at in loose:

@@ -185,8 +185,9 @@ class Wal:
             # Also what was there: who made it may have died before its name was on the disk.
             for directory in sorted({*changed, *path.parents[:2]}):
                 files.sync_directory(directory)
-            with contextlib.suppress(PermissionError):
-                files.sync_directory(path.parents[2])
+            for directory in path.parents[2:3]:
+                with contextlib.suppress(PermissionError):
+                    files.sync_directory(directory)
         except BlockingIOError:
             self.close()
             raise _second(path) from None
