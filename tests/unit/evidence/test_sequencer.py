@@ -490,6 +490,37 @@ def test_who_dies_between_two_looks_is_read_to_the_end(house: House) -> None:
     assert house.lines.orphans == [(spool.writer, 3, "clean", 0)]
 
 
+class Late:
+    """A clock; the next look at it is when something happens."""
+
+    def __init__(self, event: Callable[[], None]) -> None:
+        self._events = [event]
+
+    def monotonic(self) -> float:
+        """Return the time."""
+        while self._events:
+            self._events.pop()()
+        return time.monotonic()
+
+
+def test_who_dies_before_it_is_buried_is_read_to_the_end(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record written after the last look, by a writer that is gone at the next, is taken."""
+    spool = house.spool(b"a")
+    house.step()
+
+    def die() -> None:
+        put(spool, b"last")
+        spool.abandon()
+
+    monkeypatch.setattr(module, "time", Late(die))
+    house.step()
+
+    assert house.of(spool) == [b"a", b"last"]
+    assert house.lines.orphans == [(spool.writer, 2, "clean", 0)]
+
+
 # When
 
 
