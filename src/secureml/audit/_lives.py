@@ -3,12 +3,13 @@
 import atexit
 import os
 import weakref
+from pathlib import Path
 from typing import Protocol
 
 from secureml._extras import loaded
 from secureml.errors import SecureMLError
 
-__all__ = ["Living", "begins", "ends", "opened"]
+__all__ = ["Living", "begins", "boot_id", "ends", "opened"]
 
 
 class Living(Protocol):
@@ -73,3 +74,11 @@ def _forked() -> None:  # pragma: no cover  in a forked child
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
+
+
+def boot_id() -> str:
+    """Return the id of this boot of the machine; empty where there is none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -188,6 +188,8 @@ def audited(
         max_capture=max_capture,
         hold=hold,
     )
+    if settings.ack == "witnessed":
+        log.check_ack(settings.ack)
 
     def decorate(function: Any) -> Any:  # noqa: ANN401  the protocol says what
         if isinstance(function, classmethod | staticmethod):

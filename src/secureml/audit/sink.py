@@ -29,7 +29,7 @@ from secureml.audit._anchoring import Anchored, Anchoring, not_witnessed
 from secureml.audit._epochs import Choices
 from secureml.audit._events import event, new_id, spell_time
 from secureml.audit._governing import Governing
-from secureml.audit._lives import begins, ends, opened
+from secureml.audit._lives import begins, boot_id, ends, opened
 from secureml.audit._merge import AuditMerge
 from secureml.audit._models import load_body
 from secureml.audit._pressure import PAUSE, await_room, check_size, make_room
@@ -138,8 +138,11 @@ class AuditLog(Reading, Governing):
         Raises:
             ValueError: There is none such; or ``witnessed``, and no anchor is required.
         """
-        if check_ack(ack) == "witnessed" and (self._anchors is None or not self._anchors.quorum):
+        if check_ack(ack) == "witnessed" and not self._has_witnesses():
             raise not_witnessed()
+
+    def _has_witnesses(self) -> bool:
+        return self._anchors is not None and self._anchors.quorum > 0
 
     # Records in
 
@@ -348,7 +351,7 @@ class AuditLog(Reading, Governing):
         }
         if not start["heartbeat_s"]:
             del start["heartbeat_s"]
-        boot = _boot()
+        boot = boot_id()
         if boot:
             start["boot"] = boot
         return [
@@ -490,10 +493,3 @@ class AuditLog(Reading, Governing):
 
 _END: Final = 5.0
 """Seconds that the end of a writer waits for the process that sequences."""
-
-
-def _boot() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        return ""

@@ -198,6 +198,8 @@ def test_witnessed_needs_an_anchor_that_is_required(scene: Scene, *, anchored: b
 
     with pytest.raises(ValueError, match="needs an anchor"):
         asyncio.run(work())
+    with pytest.raises(ValueError, match="needs an anchor"):
+        audit.audited(log, action="act", ack="witnessed")
     with pytest.raises(ValueError, match="ack is one of"):
         log.append(BODY, ack="seen")
     ticket = log.append(BODY)
