@@ -52,7 +52,9 @@ __all__ = [
 ]
 
 _PATIENCE = 60.0
-_PAUSE = 0.05
+_PAUSE = 0.02
+_MOMENT = 0.25
+_LEFT = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,16 +158,27 @@ def others_record(layout: Layout, writer: str) -> bool:
     """
     Return whether a living process beside *writer* records into the audit log.
 
+    Waits until what the dead have left is in the log, some seconds at most.
+
     Raises:
         StoreError: The spools cannot be looked at.
     """
     spools = layout.private / "spool" / layout.audit.name
-    try:
-        return any(
-            is_held(lock_path(spools, other)) for other in writers(spools) if other.hex() != writer
-        )
-    except OSError as error:
-        raise store_error(f"could not look into {str(spools)!r}", error) from error
+    begun = settled = time.monotonic()
+    seen: list[bytes] | None = None
+    while True:
+        try:
+            others = [other for other in writers(spools) if other.hex() != writer]
+            held = [is_held(lock_path(spools, other)) for other in others]
+        except OSError as error:
+            raise store_error(f"could not look into {str(spools)!r}", error) from error
+        at = time.monotonic()
+        if others != seen or not all(held):
+            # Who takes over what the dead have left writes a spool of its own for a moment.
+            seen, settled = others, at
+        if not others or at - settled > _MOMENT or at - begun > _LEFT:
+            return any(held)
+        time.sleep(_PAUSE)
 
 
 def seal_statement(seal: Seal) -> Statement:
