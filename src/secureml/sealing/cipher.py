@@ -78,7 +78,7 @@ class SubjectKey:
             path: Path of the value within it.
         """
         nonce = os.urandom(NONCE_SIZE)
-        aad = f"{_DOMAIN}{record}{self.id}{path}".encode()
+        aad = _place(record, self.id, path)
         return Encrypted(self.id, nonce + self._cipher.encrypt(nonce, plaintext, aad))
 
     def decrypt(self, encrypted: Encrypted, *, record: str, path: str) -> bytes:
@@ -97,7 +97,7 @@ class SubjectKey:
                 f"{NONCE_SIZE + TAG_SIZE} (docs/spec/sealed-values.md)",
                 fix="the details were cut: restore them from a copy",
             )
-        aad = f"{_DOMAIN}{record}{self.id}{path}".encode()
+        aad = _place(record, self.id, path)
         try:
             return self._cipher.decrypt(blob[:NONCE_SIZE], blob[NONCE_SIZE:], aad)
         except InvalidTag:
@@ -107,3 +107,8 @@ class SubjectKey:
                 "it was changed, moved, or made with another key",
                 fix="restore the details, or the private directory, from a copy",
             ) from None
+
+
+def _place(record: str, key: str, path: str) -> bytes:
+    """Return what a ciphertext is bound to: the one place that it belongs to, and its key."""
+    return f"{_DOMAIN}{record}{key}{path}".encode()
