@@ -31,10 +31,20 @@ if TYPE_CHECKING:
     from secureml.evidence.epochkeys import EpochKeys
     from secureml.evidence.epochs import EpochLeaf
     from secureml.evidence.sealedtail import SealedTail
+    from secureml.evidence.tail import Tail
     from secureml.keys.signer import Signer
     from secureml.keys.verifier import Verifier
 
-__all__ = ["Announce", "Epochs", "Keeping", "Kept", "Places", "create_epochs", "create_tail"]
+__all__ = [
+    "Announce",
+    "Epochs",
+    "Keeping",
+    "Kept",
+    "Places",
+    "create_epochs",
+    "create_tail",
+    "read_tail",
+]
 
 Announce = Callable[[Mapping[str, JSON]], list[bytes]]
 """Returns the entries that announce a key, given the member ``epoch``; one of them has it."""
@@ -188,6 +198,30 @@ def create_tail(
     at = Places.of(directory, private)
     _, key = SealedTail.create(at.tail, at.steps, origin=origin, files=files)
     return key
+
+
+def read_tail(
+    directory: str | os.PathLike[str], private: str | os.PathLike[str], *, origin: str
+) -> "Tail":
+    """
+    Return the present tag of a log's sealed tail, for the auditor; also beside its writer.
+
+    Read it *before* the log is verified: what is published meanwhile is then not missed.
+
+    Args:
+        directory: The log.
+        private: The private directory of its writers.
+        origin: The log's name.
+
+    Raises:
+        StoreError: It is not there, or could not be read.
+        FormatError: It is not in its format.
+    """
+    from secureml.evidence.sealedtail import _read_state
+    from secureml.evidence.tail import Tail
+
+    state, _ = _read_state(Places.of(directory, private).tail)
+    return Tail(origin, state.updates, state.size, state.tag)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,14 @@ from secureml.errors import (
 from secureml.evidence._files import Files
 from secureml.evidence.epochkeys import EpochKeys
 from secureml.evidence.epochs import read_notes
-from secureml.evidence.keeping import Epochs, Keeping, Places, create_epochs, create_tail
+from secureml.evidence.keeping import (
+    Epochs,
+    Keeping,
+    Places,
+    create_epochs,
+    create_tail,
+    read_tail,
+)
 from secureml.evidence.log import Log, verify_log
 from secureml.evidence.sealedtail import SealedTail
 from secureml.evidence.tail import check_tail
@@ -477,7 +484,7 @@ def test_a_disk_that_fails_while_keys_change(tmp_path: Path, at: int) -> None:
     assert found.log is not None
     ids = [record.id for record in audit.check_records(found.log.entries) if record.type == "call"]
     assert [ticket.id for ticket in tickets] == ids
-    tail = SealedTail.open(place.at.tail, place.at.steps, origin=ORIGIN).tail
+    tail = read_tail(place.directory, place.private, origin=ORIGIN)
     assert check_tail(place.key, found.log, tail, place.at.steps).uncovered == 0
 
 
