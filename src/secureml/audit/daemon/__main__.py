@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--user", type=privileges.user_id, metavar="USER", help="whom root becomes")
     add("--group", type=privileges.group_id, metavar="GROUP", help="and of which group")
     add("--socket-group", type=privileges.group_id, metavar="GROUP",
-        help="group that may open the socket; the first --allow-group by default")  # fmt: skip
+        help="the only one that may open the socket; by default an only --allow-group")  # fmt: skip
     add("--umask", type=lambda text: int(text, 8), default=0o077, metavar="OCTAL",
         help="027 lets the daemon's group read the log; 077 by default")  # fmt: skip
     add("--rate", type=float, default=0.0, metavar="N", help="records a second of one user")
@@ -78,8 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> None:
     door = args.socket_group
-    if door is None and args.allow_group:
+    if door is None and len(args.allow_group) == 1 and not args.allow_user:
         door = args.allow_group[0]
+    privileges.warm_up()
     privileges.forget_cores()
     privileges.become(args.user, args.group, door)
     os.umask(args.umask | 0o022)

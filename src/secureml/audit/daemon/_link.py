@@ -73,7 +73,9 @@ class Link:
             who = " or ".join(map(str, expected))
             msg = f"user {uid} is at the other end of {self.address!r}, and not {who}"
             raise ImpostorError(msg)
-        sock.sendall(frame(hello))
+        with suppress(BrokenPipeError, ConnectionResetError):
+            # Who is refused at once is told why, and not listened to.
+            sock.sendall(frame(hello))
         while True:
             data = sock.recv(REPLY)
             if not data:

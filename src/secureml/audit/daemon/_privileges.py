@@ -6,6 +6,7 @@ has more to lose than it guards.  So it becomes its own user before it reads
 the key, refuses what others may read or change, and leaves no core dump.
 """
 
+import codecs
 import grp
 import os
 import pwd
@@ -13,12 +14,13 @@ import resource
 import socket
 import stat
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
 from secureml.errors import KeyUnavailableError, StoreError
 
-__all__ = ["become", "bind", "check_private", "forget_cores", "group_id", "user_id"]
+__all__ = ["become", "bind", "check_private", "forget_cores", "group_id", "user_id", "warm_up"]
 
 _OTHERS: Final = 0o077
 _WRITERS: Final = 0o022
@@ -100,6 +102,14 @@ def become(user: int | None, group: int | None, more: int | None) -> None:
             )
 
 
+def warm_up() -> None:
+    """Load what would be loaded late: an interpreter may lie where root alone can read."""
+    for name in ("ascii", "latin-1", "utf-8", "utf-16-be"):
+        codecs.lookup(name)
+    for module in ("concurrent.futures.thread", "secureml.audit.erasing"):
+        import_module(module)
+
+
 def forget_cores() -> None:
     """Have the system write no core dump: it would hold the key; and allow many descriptors."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -135,13 +145,13 @@ def check_private(path: Path) -> None:
 
 def bind(path: Path, group: int | None) -> socket.socket:
     """
-    Make the socket: for this user, and one group.
+    Make the socket: for one group, or for everybody.
 
-    A socket that nobody listens at any more is replaced.
+    Who may do more than knock, the daemon decides by what the kernel says of them.  A socket that nobody listens at any more is replaced.
 
     Args:
         path: Where; the directory has to be one that this user or root alone may change.
-        group: The group, one of this user's; None for the user's own.
+        group: The group, one of this user's; None for everybody.
 
     Raises:
         StoreError: Somebody listens there, others may change the directory, or the system
@@ -166,7 +176,7 @@ def bind(path: Path, group: int | None) -> socket.socket:
                 os.umask(before)
             if group is not None:
                 os.chown(path, -1, group)
-            path.chmod(0o660)
+            path.chmod(0o666 if group is None else 0o660)
         except BaseException:
             sock.close()
             raise
