@@ -320,7 +320,14 @@ _FIELDS: Final[Mapping[str, Form]] = {
     "session": _label,
     "source": _open({}, {"address": _label, "host": _label}),
     "start": _open(
-        {}, {"boot": _label, "details_removed": _count, "heartbeat_s": _count, "pid": _count}
+        {},
+        {
+            "boot": _label,
+            "details_removed": _count,
+            "heartbeat_s": _count,
+            "pid": _count,
+            "recovered": _open({}, {"discarded": _count, "removed": _count, "replayed": _count}),
+        },
     ),
     "stream": _open(
         {"chunks": _count, "complete": _flag},

@@ -99,7 +99,7 @@ class Plain:
         """Return that nothing was removed."""
         return {}
 
-    def begin(self) -> None:
+    def begin(self, recovery: object = None) -> None:  # noqa: ARG002  as the protocol says
         """Count it."""
         self.begun += 1
 

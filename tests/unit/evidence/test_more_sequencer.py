@@ -90,7 +90,7 @@ class Lines:
         """Take the log as it is."""
         return log
 
-    def begin(self) -> None:
+    def begin(self, recovery: object = None) -> None:  # noqa: ARG002  as the protocol says
         """Count."""
         self.begun += 1
 
