@@ -3,7 +3,7 @@ External anchors: others who have seen a log's checkpoint, and keep it.
 
 A log under one key can be cut or written anew by who holds that key.  An
 anchor in other hands makes that visible: a witness, a time stamp authority,
-another log, a copy that cannot be changed.
+another log, a copy that cannot be changed::
 
     anchors = Anchors(
         required=[WitnessAnchor(name="w1", url="https://witness.example", witness=witness)],
