@@ -62,7 +62,7 @@ def test_an_entry_that_is_right_holds() -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [{"kind": "dsse"}, {"version": "0.0.1"}, {"kind": "intoto", "version": "0.0.1"}]
+    "other", [{"kind": "dsse"}, {"version": "0.0.1"}, {"kind": "other", "version": "0.0.1"}]
 )
 def test_another_kind_of_entry_names_no_digest(other: dict[str, str]) -> None:
     """What another kind says at the same place is another thing."""
