@@ -10,7 +10,7 @@ checkpoint and every acknowledged entry behind it, or the new one.
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
@@ -333,18 +333,21 @@ class Writer:
         entries = self._edge + self._pending
         base = self.published - len(self._edge)
         old, new = partials(self.published), partials(size)
-        batch: list[tuple[Path, bytes]] = []
-        for start in range(0, len(entries), FULL):
-            some = entries[start : start + FULL]
-            path = tiles.entries_path((base + start) // FULL, len(some))
-            batch.append((at.directory / path, tiles.encode_bundle(some)))
-        for level, index, data in self._tree.take_full():
-            batch.append((at.directory / tiles.tile_path(level, index, FULL), data))
-        for level, index, data in self._tree.partial():
-            path = tiles.tile_path(level, index, len(data) // HASH)
-            if path not in old:
-                batch.append((at.directory / path, data))
-        write_batch(self._files, batch)
+
+        def batch() -> Iterator[tuple[Path, bytes]]:
+            # One after another, so that no second copy of all the entries is made.
+            for start in range(0, len(entries), FULL):
+                some = entries[start : start + FULL]
+                path = tiles.entries_path((base + start) // FULL, len(some))
+                yield at.directory / path, tiles.encode_bundle(some)
+            for level, index, data in self._tree.take_full():
+                yield at.directory / tiles.tile_path(level, index, FULL), data
+            for level, index, data in self._tree.partial():
+                path = tiles.tile_path(level, index, len(data) // HASH)
+                if path not in old:
+                    yield at.directory / path, data
+
+        write_batch(self._files, batch())
         write_batch(self._files, [(at.directory / CHECKPOINT, note.encode())])
         # Losing this name would only mean to remember the one before; but the key that
         # signed the one before an epoch ended is forgotten with the next.

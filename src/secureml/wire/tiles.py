@@ -136,15 +136,18 @@ def encode_bundle(entries: Iterable[bytes]) -> bytes:
     Raises:
         ValueError: An entry beyond `MAX_ENTRY`, or not 1 to 256 entries.
     """
-    parts: list[bytes] = []
-    for entry in entries:
-        if len(entry) > MAX_ENTRY:
-            msg = f"an entry has at most {MAX_ENTRY:,} bytes, not {len(entry):,}"
-            raise ValueError(msg)
-        parts += (len(entry).to_bytes(2, "big"), entry)
-    if not 1 <= len(parts) // 2 <= WIDTH:
-        msg = f"a bundle holds 1 to {WIDTH} entries, not {len(parts) // 2}"
+    held = list(entries)
+    count = len(held)
+    if not 1 <= count <= WIDTH:
+        msg = f"a bundle holds 1 to {WIDTH} entries, not {count}"
         raise ValueError(msg)
+    sizes = list(map(len, held))
+    if max(sizes) > MAX_ENTRY:
+        msg = f"an entry has at most {MAX_ENTRY:,} bytes, not {max(sizes):,}"
+        raise ValueError(msg)
+    parts = [b""] * (2 * count)
+    parts[::2] = [size.to_bytes(2, "big") for size in sizes]
+    parts[1::2] = held
     return b"".join(parts)
 
 
