@@ -21,6 +21,7 @@ from secureml.wire.bundle import Bundle
 from secureml.wire.checkpoint import Checkpoint
 from secureml.wire.dsse import Envelope
 from secureml.wire.statement import Statement
+from secureml.workspace import Workspace
 
 
 def relies_on(evidence: Evidence) -> None:
@@ -150,6 +151,23 @@ def choices_are_words(log: audit.AuditLog) -> None:
     audit.audited(log, action="a", on_failure="ignore")  # type: ignore[arg-type]
     options: AuditOptions = {"user": "user.id", "tenant": Constant("north"), "durable": True}
     audit.audited(log, action="a", **options)
+
+
+def a_workspace_audits_alike(ws: Workspace) -> None:
+    """Every option of the decorator is there, with its type; the function keeps its own."""
+
+    @ws.audited(
+        action="a", user="user", session=Constant("s"), require="before", ack="durable", hold=True
+    )
+    async def waits(a: int, *, user: str) -> bytes:
+        return (user * a).encode()
+
+    _: Coroutine[Any, Any, bytes] = assert_type(waits(1, user=""), Coroutine[Any, Any, bytes])
+    _ = waits("", user="")  # type: ignore[arg-type]
+    ws.audited(action="a", ack="soon")  # type: ignore[arg-type]
+    ws.audited(action="a", nothing=1)  # type: ignore[call-arg]
+    assert_type(ws.erase("ann", reason="r"), audit.Erasure)
+    assert_type(ws.export("jsonl", "out", by="ann"), audit.Exported)
 
 
 def contexts_carry(function: Callable[[int], str]) -> None:

@@ -81,7 +81,8 @@ def open_workspace(
                 log.publish()
 
         line = setup.create(layout, role=role, reviewed=reviewed, key=signer, open_log=open_log)
-        print(line, file=sys.stderr)  # noqa: T201  the one line that creating says
+        if line:
+            print(line, file=sys.stderr)  # noqa: T201  the one line that creating says
     return Workspace(
         layout,
         role=role,

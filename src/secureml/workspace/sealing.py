@@ -124,13 +124,13 @@ def make_seal(root: Path, blobs: BlobStore) -> Seal:
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
     """
-    Wait until no other process seals this directory, and keep others waiting.
+    Wait until no other process makes or seals this directory, and keep others waiting.
 
     Args:
         path: The lock file, in the private directory.
 
     Raises:
-        StoreError: It cannot be locked, or another process seals for a minute.
+        StoreError: It cannot be locked, or another process is at it for a minute.
     """
     deadline = time.monotonic() + _PATIENCE
     while True:
@@ -140,7 +140,7 @@ def alone(path: Path) -> Iterator[None]:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise StoreError(
-                    f"another process has been sealing for {_PATIENCE:g} s",
+                    f"another process has been at work here for {_PATIENCE:g} s",
                     why=f"it holds {str(path)!r}",
                     fix="nothing is lost; open the workspace and close it when that one is done",
                     retryable=True,

@@ -25,7 +25,8 @@ from secureml.evidence.trust import Identity, ModelRule, Position, Trust
 from secureml.gates import Gate
 from secureml.keys import Signer, Verifier
 from secureml.wire.statement import KEY_ROTATION
-from secureml.workspace.layout import LOGS, Layout
+from secureml.workspace.layout import LOGS, Layout, is_workspace
+from secureml.workspace.sealing import alone
 
 __all__ = [
     "PURPOSES",
@@ -65,6 +66,9 @@ def create(
     """
     Make the workspace of *layout*, and return the one line that says so.
 
+    Where another process makes it at the same time, one of them does, and the
+    other waits and returns an empty line.
+
     Args:
         layout: Where.
         role: ``train`` or ``serve``.
@@ -75,10 +79,25 @@ def create(
     Raises:
         StoreError: The directory is not empty, or evidence has been lost.
     """
-    _refuse_loss(layout)
+    _refuse_others(layout)
     layout.keys.mkdir(parents=True, exist_ok=True)
     for folder in (layout.private, layout.keys):
         folder.chmod(0o700)
+    with alone(layout.private / "making"):
+        if is_workspace(layout.root):
+            return ""
+        _refuse_loss(layout)
+        return _make(layout, role=role, reviewed=reviewed, key=key, open_log=open_log)
+
+
+def _make(
+    layout: Layout,
+    *,
+    role: str,
+    reviewed: Trust | None,
+    key: Signer | None,
+    open_log: Callable[[str, Signer, str], None],
+) -> str:
     _write(layout.private / ".gitignore", b"*\n")
     name = layout.root.name
     stem = f"secureml.local/{_slug(name)}-{secrets.token_hex(4)}"
@@ -379,6 +398,9 @@ def _refuse_loss(layout: Layout) -> None:
             fix="restore the evidence directory from a copy; to start anew, move the private "
             "directory away by hand",
         )
+
+
+def _refuse_others(layout: Layout) -> None:
     if layout.root.exists() and not layout.root.is_dir():
         raise StoreError(
             f"{str(layout.root)!r} is not a directory",

@@ -84,6 +84,29 @@ def test_the_last_one_seals(directory: Path, start: Start) -> None:
     assert 2 * (1 + 20) + 2 == report.records
 
 
+def test_a_directory_is_made_once(tmp_path: Path) -> None:
+    """Processes that begin together on a new directory serve one log under one key."""
+    code = SERVER.replace("create=False, ", "")
+    command = [sys.executable, "-c", code, str(tmp_path / "new"), "2"]
+    servers = [
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    told = [server.communicate("\n", timeout=60)[1] for server in servers]
+    report = secureml.open(tmp_path / "new", create=False).verify()
+
+    assert [0] * 4 == [server.returncode for server in servers], told
+    assert 1 == sum("created workspace" in text for text in told)
+    assert report.sealed
+    assert 1 == len(report.logs)
+
+
 def test_those_who_close_together_leave_one_seal(directory: Path, start: Start) -> None:
     """Whoever comes last to the lock finds nobody, and seals."""
     servers = [start(5) for _ in range(3)]
