@@ -15,23 +15,37 @@ Source: ``docs/spec/log.md``, section "Recovery".
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from secureml.errors import ConsistencyError, FormatError, StoreError, UntrustedSignerError
-from secureml.evidence._files import TEMPORARY, Files, read_file
-from secureml.evidence._reader import CHECKPOINT, NOTE_LIMIT, LogDirectory, Sighting, missing
+from secureml.errors import (
+    ConsistencyError,
+    FormatError,
+    SecureMLError,
+    StoreError,
+    UntrustedSignerError,
+)
+from secureml.evidence._files import TEMPORARY, read_file
+from secureml.evidence._prefix import Prefix, resume
+from secureml.evidence._reader import (
+    CHECKPOINT,
+    NOTE_LIMIT,
+    LogDirectory,
+    Rebuilt,
+    Sighting,
+    missing,
+)
+from secureml.evidence._settings import Settings
 from secureml.evidence._tree import FULL, TileTree, hash_leaves, layout
 from secureml.evidence._wal import Frames, Wal, read_frames, refuse_second_writer
-from secureml.evidence.keeping import Keeping, Kept, Places
+from secureml.evidence.keeping import Kept, Places
 from secureml.evidence.pruning import Prune, Pruning, absent_bundles, rebuild_pruned
-from secureml.keys.signer import Signer
 from secureml.keys.verifier import Verifier
 from secureml.wire import tiles
 from secureml.wire.note import ED25519, Note, key_id
 
-__all__ = ["Recovered", "Recovery", "Settings", "own_verifier", "recover"]
+__all__ = ["Recovered", "Recovery", "own_verifier", "recover"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,57 +65,6 @@ class Recovery:
     removed: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """
-    What a writer is made from.
-
-    Attributes:
-        directory: The log.
-        private: Holds the lock, the write-ahead file and the remembered checkpoint.
-        origin: First line of every checkpoint; None takes it from the existing one.
-        signer: Signs checkpoints; None where *keeping* has epoch keys.
-        purpose: What the signer is asked to sign for.
-        previous: Keys that signed earlier checkpoints of this log.
-        create: Whether a log may begin here.
-        files: The operating system.
-        observe: Is shown every entry that recovery reads, in order: the index
-            of the first one, and the entries.
-        also: ML-DSA-44 keys that sign beside the signer.
-        keeping: What the writer does beside publishing.
-        pruned: Returns what an entry says about removed ones; without it, none may be
-            missing.
-    """
-
-    directory: Path
-    private: Path
-    origin: str | None
-    signer: Signer | None
-    purpose: str
-    previous: tuple[Verifier, ...]
-    create: bool
-    files: Files
-    observe: Callable[[int, list[bytes]], None] | None = None
-    also: tuple[Signer, ...] = ()
-    keeping: Keeping | None = None
-    pruned: Callable[[bytes], Prune | None] | None = None
-
-    @property
-    def wal(self) -> Path:
-        """Where the write-ahead file is."""
-        return self.private / "wal" / f"{self.directory.name}.wal"
-
-    @property
-    def remembered(self) -> Path:
-        """Where the last checkpoint is that this machine signed."""
-        return self.private / "checkpoints" / self.directory.name
-
-    @property
-    def verifiers(self) -> tuple[Verifier, ...]:
-        """The keys that may have signed the checkpoint, where they do not follow each other."""
-        return self.previous if self.signer is None else (self.signer.verifier, *self.previous)
-
-
 @dataclass(frozen=True, slots=True)
 class Recovered:
     """
@@ -117,6 +80,7 @@ class Recovered:
         wal: The write-ahead file, cut to its good part.
         recovery: What a crash had left; None when nothing.
         kept: Its keys and its tail; None where nothing of that is kept.
+        pruning: What its entries say about removed ones; None where nobody reads that.
     """
 
     origin: str
@@ -128,6 +92,7 @@ class Recovered:
     wal: Wal
     recovery: Recovery | None
     kept: Kept | None
+    pruning: Pruning | None
 
 
 def recover(at: Settings) -> Recovered:
@@ -157,49 +122,18 @@ def recover(at: Settings) -> Recovered:
     found = _tile_files(at.directory)
     _refuse_rollback(at, seen, remembered)
     origin = _settle_origin(at, seen)
-    covered: list[bytes] = []
-    edge: list[bytes] = []
-    # Without a reader nothing may be missing.
-    absent = frozenset() if at.pruned is None else absent_bundles(at.directory, size)
-    pruning = Pruning(at.pruned or _not_pruned)
-
-    def look(first: int, entries: list[bytes]) -> None:
-        if at.observe is not None:
-            at.observe(first, entries)
-        if kept is not None:
-            kept.look(first, entries)
-        if at.pruned is not None:
-            pruning.visit(first, entries)
-
-    def visit(first: int, entries: list[bytes]) -> None:
-        edge[:] = entries
-        look(first, entries)
-        if first < frames.first + len(frames.entries):
-            covered.extend(entries[max(0, frames.first - first) :])
-
+    reading = _Reading(at, frames, kept, found)
     if seen is None:
         tree, note = TileTree(), ""
     else:
         own_verifier(seen, verifiers)
         note = seen.note
-        try:
-            rebuilt = rebuild_pruned(
-                size,
-                seen.checkpoint.root,
-                bundle=directory.bundle,
-                tile=directory.hashes,
-                absent=absent,
-                cuts=() if remembered is None else (remembered.checkpoint.size,),
-                visit=visit,
-            )
-        except FileNotFoundError as error:
-            raise missing(at.directory, error) from error
-        pruning.check(at.directory, absent)
+        rebuilt = reading.rebuild(directory, seen, remembered)
         tree = rebuilt.tree
         _refuse_fork(at, remembered, rebuilt.roots)
-    pending = _replay(at.wal, frames, covered, size)
+    pending = _replay(at.wal, frames, reading.covered, size)
     if pending:
-        look(size, pending)
+        reading.look(size, pending)
     tree.extend(hash_leaves(pending))
     removed = _sweep(at, found, size, max(tree.size, frames.announced))
     recovery = Recovery(len(pending), frames.torn, removed)
@@ -210,11 +144,125 @@ def recover(at: Settings) -> Recovered:
         note=note,
         published=size,
         tree=tree,
-        edge=edge if size % FULL else [],
+        edge=reading.edge if size % FULL else [],
         pending=pending,
         wal=Wal(at.wal, at.files, good=frames.good),
         recovery=recovery if pending or frames.torn or removed else None,
         kept=kept,
+        pruning=None if at.pruned is None else reading.pruning,
+    )
+
+
+class _Reading:
+    """
+    One reading of the entries, and what is noted on the way.
+
+    Attributes:
+        edge: Entries of the last bundle.
+        covered: Those that the write-ahead file has as well.
+        pruning: What they say about removed ones.
+    """
+
+    def __init__(
+        self, at: Settings, frames: Frames, kept: Kept | None, found: Sequence[str]
+    ) -> None:
+        self._at, self._frames, self._kept = at, frames, kept
+        self._found = frozenset(found)
+        self._begin(b"", None)
+
+    def _begin(self, memo: bytes, prune: Prune | None) -> None:
+        self.edge: list[bytes] = []
+        self.covered: list[bytes] = []
+        self.pruning = Pruning(self._at.pruned or _not_pruned)
+        self.pruning.last = prune
+        if self._kept is not None:
+            self._kept.forget()
+        if self._at.restore is not None:
+            self._at.restore(memo)
+
+    def rebuild(
+        self, directory: LogDirectory, seen: Sighting, remembered: Sighting | None
+    ) -> Rebuilt:
+        """Hash the entries, all of them or those that the last writer had not."""
+        at, size = self._at, seen.checkpoint.size
+        cuts = () if remembered is None else (remembered.checkpoint.size,)
+        resumed = self._resume(directory, seen, cuts)
+        if resumed is not None:
+            return resumed
+        # Without a reader nothing may be missing.
+        absent = frozenset() if at.pruned is None else absent_bundles(at.directory, size)
+        try:
+            rebuilt = rebuild_pruned(
+                size,
+                seen.checkpoint.root,
+                bundle=directory.bundle,
+                tile=directory.hashes,
+                absent=absent,
+                cuts=cuts,
+                visit=self._visit,
+            )
+        except FileNotFoundError as error:
+            raise missing(at.directory, error) from error
+        self.pruning.check(at.directory, absent)
+        return rebuilt
+
+    def _resume(
+        self, directory: LogDirectory, seen: Sighting, cuts: Collection[int]
+    ) -> Rebuilt | None:
+        """Go on where the last writer was; None where everything has to be read."""
+        at, checkpoint = self._at, seen.checkpoint
+        if at.restore is None or at.recheck or not cuts:
+            return None
+        prefix = Prefix.read(at.prefix)
+        if prefix is None or prefix.origin != checkpoint.origin:
+            return None
+        first = prefix.size // FULL * FULL
+        if self._frames.entries and self._frames.first < first:
+            return None
+        gone = [name for name in layout(checkpoint.size) if name not in self._found]
+        absent = frozenset() if at.pruned is None else _bundles(gone)
+        if len(absent) < len(gone):
+            return None
+        try:
+            self._begin(prefix.memo, prefix.prune)
+            rebuilt = resume(
+                prefix,
+                checkpoint.size,
+                checkpoint.root,
+                bundle=directory.bundle,
+                tile=directory.hashes,
+                cuts=cuts,
+                visit=self._visit,
+            )
+            self.pruning.check(at.directory, absent)
+        except (SecureMLError, OSError, ValueError):
+            # Whatever it is, the whole reading says it, or finds nothing.
+            self._begin(b"", None)
+            return None
+        return rebuilt
+
+    def look(self, first: int, entries: list[bytes]) -> None:
+        """Show entries to whoever takes note of them."""
+        if self._at.observe is not None:
+            self._at.observe(first, entries)
+        if self._kept is not None:
+            self._kept.look(first, entries)
+        if self._at.pruned is not None:
+            self.pruning.visit(first, entries)
+
+    def _visit(self, first: int, entries: list[bytes]) -> None:
+        self.edge = entries
+        self.look(first, entries)
+        frames = self._frames
+        if first < frames.first + len(frames.entries):
+            self.covered.extend(entries[max(0, frames.first - first) :])
+
+
+def _bundles(names: Sequence[str]) -> frozenset[int]:
+    """Return the numbers of the full bundles among the paths of tiles."""
+    found = map(tiles.parse_path, names)
+    return frozenset(
+        tile.number for tile in found if tile.kind == "entries" and tile.width == FULL
     )
 
 

@@ -57,6 +57,25 @@ class TileTree:
         self.size = 0
         self.full: list[Tile] = []
 
+    @classmethod
+    def of(cls, size: int, tile: Callable[[int, int], Sequence[bytes]]) -> "TileTree":
+        """
+        Return the tree of *size* leaves whose hashes are taken from tiles, unchecked.
+
+        Args:
+            size: Number of leaves.
+            tile: Returns the hashes of the tile at a level and an index, so many as the
+                tree has, or more.
+        """
+        tree = cls()
+        tree.size = size
+        edges: list[list[bytes]] = []
+        while count := size >> 8 * len(edges):
+            index, width = divmod(count, FULL)
+            edges.append(list(tile(len(edges), index)[:width]) if width else [])
+        tree._edges = edges or [[]]
+        return tree
+
     def append(self, leaf: bytes) -> None:
         """Add one leaf hash."""
         edge = self._edges[0]

@@ -19,8 +19,10 @@ from secureml.errors import SecureMLError, StoreError
 from secureml.evidence import notes
 from secureml.evidence._files import store_error, write_batch
 from secureml.evidence._lock import forked
+from secureml.evidence._prefix import Prefix
 from secureml.evidence._reader import CHECKPOINT, LogDirectory
-from secureml.evidence._recovery import Settings, recover
+from secureml.evidence._recovery import recover
+from secureml.evidence._settings import Settings
 from secureml.evidence._tree import FULL, HASH, hash_leaves, partials
 from secureml.evidence._wal import Wal
 from secureml.evidence.keeping import Kept
@@ -82,6 +84,7 @@ class Writer:
             ) from error
         self.origin = found.origin
         self._kept = found.kept
+        self._pruning = found.pruning
         self.note = found.note
         self.published = found.published
         self.recovered = found.recovery
@@ -220,6 +223,8 @@ class Writer:
             except StoreError:
                 self._dead = wal.broken
                 raise
+            if self._pruning is not None:
+                self._pruning.visit(index, [entry])
             self._pending.append(entry)
             self._pending_bytes += len(entry)
             self._tree.append(sha256(b"\0" + entry).digest())
@@ -270,6 +275,8 @@ class Writer:
             except StoreError:
                 self._dead = self._wal.broken
                 raise
+            if self._pruning is not None:
+                self._pruning.visit(self._tree.size, batch)
             self._pending.extend(batch)
             self._tree.extend(hash_leaves(batch))
             self._torn = False
@@ -319,6 +326,21 @@ class Writer:
             if self._kept is not None:
                 self._keep(lambda kept: kept.published(note))
             return note
+
+    def note_prefix(self, memo: bytes) -> None:
+        """Note for the next writer what is known of the published entries; see `_prefix`."""
+        with self.mutex:
+            size = self._tree.size
+            if self._dead or self._torn or self._wal is None or size != self.published:
+                return
+            try:
+                prune = None if self._pruning is None else self._pruning.last
+                Prefix(self.origin, size, self._tree.root(), prune, memo).write(
+                    self._settings.prefix, self._files
+                )
+            except OSError:
+                # The next one reads more, or all.
+                return
 
     def _sign(self, size: int) -> str:
         at = self._settings

@@ -318,6 +318,10 @@ class Kept:
         """Whether the next checkpoint is the last that the present key signs."""
         return self._keys is not None and self._keys.announced is not None
 
+    def forget(self) -> None:
+        """Forget what `look` saw: the entries are shown again."""
+        self._leaves = []
+
     def look(self, first: int, entries: Sequence[bytes]) -> None:
         """Take note of what *entries*, the first of which is number *first*, announce."""
         epoch_of = self._keeping.epoch_of

@@ -29,7 +29,8 @@ from secureml.evidence._files import Files
 from secureml.evidence._lock import WriterLock
 from secureml.evidence._logreading import Readable
 from secureml.evidence._reader import LogDirectory, no_log
-from secureml.evidence._recovery import Recovery, Settings, own_verifier
+from secureml.evidence._recovery import Recovery, own_verifier
+from secureml.evidence._settings import Settings
 from secureml.evidence._writer import MAX_ENTRY, InterruptedWriteError, Writer, closed
 from secureml.evidence.checklog import VerifiedLog, verify_log
 from secureml.evidence.keeping import Keeping
@@ -78,6 +79,7 @@ class Log(Readable):
         also: Sequence[Signer] = (),
         keeping: Keeping | None = None,
         pruned: Callable[[bytes], Prune | None] | None = None,
+        recheck: bool = False,
     ) -> Self:
         """
         Open the log in *directory*; nothing is written yet.
@@ -102,6 +104,8 @@ class Log(Readable):
             keeping: Epoch keys in the signer's place, and the sealed tail.
             pruned: Returns what an entry says about removed ones, and None for every
                 other; without it a log of which entries were pruned is not written to.
+            recheck: Read every entry before the first append, also where the writer of an
+                audit log could go on from what the last one had read.  Others always do.
 
         Raises:
             StoreError: There is no log, and *create* is false.
@@ -141,6 +145,7 @@ class Log(Readable):
                 also=tuple(also),
                 keeping=keeping,
                 pruned=pruned,
+                recheck=recheck,
             )
             lock = lock or WriterLock(settings.private / "lock")
         return cls(
@@ -320,6 +325,7 @@ class Log(Readable):
         self,
         lock: WriterLock,
         observe: Callable[[int, list[bytes]], None] | None = None,
+        restore: Callable[[bytes], None] | None = None,
     ) -> "Log":
         """
         Return another object for the same log, to write under another lock.
@@ -327,12 +333,23 @@ class Log(Readable):
         Args:
             lock: What makes its holder the writer.
             observe: Is shown every entry that recovery reads.
+            restore: Is told what was given to `note_prefix`, when recovery reads what came
+                after that alone; ``b""`` when it reads all.
 
         Raises:
             StoreError: The log is open without a signer.
         """
-        settings = replace(self._writing(), observe=observe)
+        settings = replace(self._writing(), observe=observe, restore=restore)
         return type(self)(self.directory, settings=settings, lock=lock, origin=self._origin)
+
+    def note_prefix(self, memo: bytes) -> None:
+        """
+        Note for the next writer how far this one has read, and what it made of it.
+
+        Never fails: without the note the next writer reads every entry.
+        """
+        if self._writer is not None:
+            self._writer.note_prefix(memo)
 
     def kept(
         self,

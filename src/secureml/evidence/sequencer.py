@@ -42,6 +42,9 @@ LIMIT: Final = 8 << 20
 MANY: Final = 64
 """Spools that are read for one checkpoint: each has two descriptors open meanwhile."""
 
+NOTED: Final = 30.0
+"""Seconds between two notes for the next sequencer: what comes after is what it has to read."""
+
 RETRY: Final = 0.5
 """Seconds between two tries to become the sequencer."""
 
@@ -109,11 +112,12 @@ class Sequencer:
         self._marks: dict[bytes, int] = {}
         self._runs: dict[bytes, tuple[int, int]] = {}
         self._lock = WriterLock(directory / "lock")
-        self._log = merge.opened(log).twin(self._lock, self._observe)
+        self._log = merge.opened(log).twin(self._lock, self._observe, self._restore)
         self._drains: dict[bytes, Drain] = {}
         self._mutex = threading.RLock()
         self._leads = False
         self._published = 0.0
+        self._noted = (0.0, -1)
         self._next_try = 0.0
         self._users = 0
         self._thread: threading.Thread | None = None
@@ -147,6 +151,8 @@ class Sequencer:
         if thread is not None and thread is not threading.current_thread():
             thread.join(RETRY)
         with self._mutex:
+            if self._leads:
+                self._note()
             self._drop()
 
     def run(self) -> None:
@@ -187,6 +193,8 @@ class Sequencer:
                 self._refresh()
                 if now or self._due():
                     self._merge_all()
+                    if time.monotonic() - self._noted[0] >= NOTED:
+                        self._note()
             except OSError as error:
                 self._drop()
                 self.error = store_error(
@@ -237,6 +245,23 @@ class Sequencer:
                     runs[writer] = number, index
         for writer, mark in self.merge.recall(first, entries).items():
             marks[writer] = max(mark, marks.get(writer, 0))
+
+    def _note(self) -> None:
+        """Note how far every writer has come, for the next sequencer."""
+        size = self._log.size
+        if size != self._noted[1]:
+            marks = self._marks.items()
+            self._log.note_prefix(b"".join(w + mark.to_bytes(8) for w, mark in marks))
+        self._noted = time.monotonic(), size
+
+    def _restore(self, memo: bytes) -> None:
+        if len(memo) % 24:
+            raise ValueError(len(memo))
+        self._marks = {
+            memo[at : at + 16]: int.from_bytes(memo[at + 16 : at + 24])
+            for at in range(0, len(memo), 24)
+        }
+        self._runs.clear()
 
     def _refresh(self) -> None:
         for writer in writers(self.directory):
