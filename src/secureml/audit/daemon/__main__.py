@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--user", type=privileges.user_id, metavar="USER", help="whom root becomes")
     add("--group", type=privileges.group_id, metavar="GROUP", help="and of which group")
     add("--socket-group", type=privileges.group_id, metavar="GROUP",
-        help="the only one that may open the socket; by default an only --allow-group")  # fmt: skip
+        help="the only one that may open the socket; by default a lone --allow-group")  # fmt: skip
     add("--umask", type=lambda text: int(text, 8), default=0o077, metavar="OCTAL",
         help="027 lets the daemon's group read the log; 077 by default")  # fmt: skip
     add("--rate", type=float, default=0.0, metavar="N", help="records a second of one user")

@@ -237,6 +237,13 @@ class RemoteSpool:
         finally:
             self._mutex.release()
 
+    def listen(self, timeout: float) -> None:
+        """Return when the daemon says something, or after *timeout* seconds."""
+        if self._link:
+            self._link.wait(timeout)
+        else:
+            time.sleep(timeout)
+
     def watch(self, entries: int) -> None:
         """Tell the daemon that somebody waits until anchors vouch for so many entries."""
         if entries > self._watched:

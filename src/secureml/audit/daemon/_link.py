@@ -131,8 +131,11 @@ class Link:
 
     def wait(self, timeout: float) -> None:
         """Return when there may be something to receive, or after *timeout* seconds."""
-        if self._sock is not None:
-            _ready(self._sock, select.POLLIN, timeout)
+        sock = self._sock
+        if sock is not None:
+            # Another thread may close it meanwhile.
+            with suppress(OSError, ValueError):
+                _ready(sock, select.POLLIN, timeout)
 
     def close(self) -> None:
         """Close the connection, for whoever has a copy of it, too."""

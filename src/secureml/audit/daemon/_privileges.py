@@ -147,7 +147,8 @@ def bind(path: Path, group: int | None) -> socket.socket:
     """
     Make the socket: for one group, or for everybody.
 
-    Who may do more than knock, the daemon decides by what the kernel says of them.  A socket that nobody listens at any more is replaced.
+    Who may do more than knock, the daemon decides by what the kernel says of them.  A
+    socket that nobody listens at any more is replaced.
 
     Args:
         path: Where; the directory has to be one that this user or root alone may change.

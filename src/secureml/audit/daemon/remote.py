@@ -39,6 +39,9 @@ __all__ = ["Follower", "RemoteAuditLog", "RemoteLog", "RemoteSpool", "connect"]
 _LOOK: Final = 0.25
 """Seconds between two looks at an idle connection."""
 
+_PAUSE: Final = 0.02
+"""Seconds between two looks of who waits: another thread may have heard the answer."""
+
 _NOWHERE: Final = Path(os.devnull)
 _NONE: "Final[Mapping[str, Sealed]]" = {}
 
@@ -97,7 +100,6 @@ class Follower:
             StoreError: They are not, after *timeout* seconds.
         """
         deadline = time.monotonic() + timeout
-        pause = 0.001
         spool.want(below)
         while spool.acknowledged() < below:
             if spool.broken:
@@ -107,8 +109,7 @@ class Follower:
                     f"no checkpoint covers the records after {timeout:g} s",
                     why=spool.trouble or "the daemon said nothing of one",
                 )
-            time.sleep(pause)
-            pause = min(2 * pause, 0.05)
+            spool.listen(_PAUSE)
 
     def ring(self) -> None:
         """Do nothing: the daemon was asked already."""
@@ -268,6 +269,10 @@ class RemoteAuditLog(AuditLog):
         return super().append(body, values, ack=ack, durable=durable)
 
     # In the place of a spool and a sequencer
+
+    def _has_witnesses(self) -> bool:
+        # Before the first record nobody was asked: who waits for it is told then.
+        return self._recorder is None or self._follower is None or self._follower.required
 
     def _join(self) -> "Sequencer":
         if self._closed:
