@@ -371,15 +371,15 @@ GROUPS: Final[dict[str, tuple[Attack, ...]]] = {
             "a_frame_replaced",
             "a record replaced in the spool, its checksum made good",
             _UID,
-            missed="always, until a checkpoint covers it",
-            window="about 1 s; 0 with `checkpointed`",
+            missed="before a checkpoint covers it, always",
+            window="about 1 s; milliseconds with `checkpointed`",
         ),
         attack(
             "a_forged_end",
             "the last records replaced by an `end` that counts without them",
             _UID,
-            missed="always, until a checkpoint covers them",
-            window="about 1 s; 0 with `checkpointed`",
+            missed="before a checkpoint covers them, always",
+            window="about 1 s; milliseconds with `checkpointed`",
         ),
         attack(
             "a_forged_acknowledgement",
@@ -449,7 +449,8 @@ GROUPS: Final[dict[str, tuple[Attack, ...]]] = {
             "a record that says it is older than it is",
             _MACHINE,
             RECEIPTS,
-            missed="inside one anchor interval; without anchors, any time",
+            missed="unless the auditor compares its time with the receipts'; inside one anchor "
+            "interval; without anchors, any time",
             window="anchor interval, 60 s",
         ),
         attack(

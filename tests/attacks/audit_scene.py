@@ -112,6 +112,7 @@ class Scene:
         saved: A checkpoint that the auditor kept; empty for none.
         witness: What a witness in other hands has seen; None for none.
         tail_key: The auditor's key of the sealed tail; empty for none.
+        states: Where copies of the machine's disk are, made by `keep`.
     """
 
     base: Path
@@ -120,6 +121,7 @@ class Scene:
     saved: str = ""
     witness: Any = None
     tail_key: bytes = b""
+    states: Path = Path()
 
     @property
     def evidence(self) -> Path:
@@ -198,11 +200,11 @@ class Scene:
     def keep(self, name: str) -> None:
         """Make a copy of the machine's files, as a snapshot of its disk does."""
         for top in (self.evidence, self.private):
-            shutil.copytree(top, self.base / "states" / name / top.name)
+            shutil.copytree(top, self.states / name / top.name)
 
     def state(self, name: str, *parts: str) -> Path:
         """Return a file of an older state."""
-        return self.base.joinpath("states", name, *parts)
+        return self.states.joinpath(name, *parts)
 
     def put_back(self, name: str, *tops: str) -> None:
         """Put an older state back, or parts of it."""
@@ -351,7 +353,7 @@ def build(base: Path, server: Any, *, epochs: bool) -> Scene:
     ``saved``, at the checkpoint that auditor and witness have.  Behind that come more calls,
     and an end.  Where the log has epoch keys, the second begins when the first writer has ended.
     """
-    scene = Scene(base, Trust(()), epochs=epochs)
+    scene = Scene(base, Trust(()), epochs=epochs, states=base.with_name(f"{base.name}-states"))
     scene.private.mkdir(parents=True, mode=0o700)
     if epochs:
         first = create_epochs(scene.log, scene.private, origin=ORIGIN, files=Quick())

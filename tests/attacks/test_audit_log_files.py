@@ -15,7 +15,7 @@ from secureml import keys
 from secureml.audit.details import Detail
 from secureml.audit.erasing import erase
 from secureml.audit.retention import RetentionPolicy, place_hold, prune, set_policy
-from secureml.errors import GateDeniedError
+from secureml.errors import FormatError, GateDeniedError, StoreError, VerificationError
 from secureml.wire import merkle, tiles
 from secureml.wire.checkpoint import Checkpoint
 from secureml.wire.note import Note
@@ -270,6 +270,11 @@ def _huge(_: Any, path: Path) -> None:
         file.truncate(1 << 40)
 
 
+def _large(_: Any, path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(64 << 20)
+
+
 def _unknown(scene: Any, _: Path) -> None:
     (scene.log / "core").write_bytes(b"x")
 
@@ -288,6 +293,29 @@ def test_hostile_input(
     change(plain, plain.log / name)
 
     case(plain)
+
+
+@pytest.mark.parametrize("change", [_link, _pipe, _directory, _large])
+def test_hostile_values(plain: Any, change: Callable[[Any, Path], None]) -> None:
+    """The same among the values: whatever lies there, it is reported or refused."""
+    path, _ = _first_line(plain)
+    change(plain, path)
+
+    try:
+        found = plain.verify(details=plain.details)
+    except (FormatError, VerificationError, StoreError):
+        return
+    assert found.details.findings
+
+
+@pytest.mark.parametrize("change", [_link, _pipe, _directory, _huge])
+def test_hostile_receipts(plain: Any, change: Callable[[Any, Path], None]) -> None:
+    """The same among the receipts."""
+    (path,) = plain.receipts.iterdir()
+    change(plain, path)
+
+    with pytest.raises((FormatError, VerificationError)):
+        plain.judge(plain.verify())
 
 
 def long_log(scene: Any) -> list[bytes]:

@@ -36,6 +36,7 @@ SUFFIX = ".jsonl"
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _CHUNK = 1 << 16
 _TRIES = 8
+_SKIPPED = 64
 
 
 def receipts_directory(log: str | os.PathLike[str]) -> Path:
@@ -163,7 +164,8 @@ def receipt_lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
     """
     Yield the number, from 1, and the bytes of each line, without its newline.
 
-    A line that is too long is given as None, and reading goes on behind it.
+    A line that is too long is given as None, and reading goes on behind it,
+    unless it is longer than 64 of them: a hostile file is not read to its end.
     A last line without its newline is left out.
 
     Raises:
@@ -184,14 +186,17 @@ def receipt_lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
             try:
                 line = file.readline(MAX_LINE)
                 number += 1
-                long = False
+                parts = 1
                 while line and not line.endswith(b"\n"):
                     rest = file.readline(MAX_LINE)
                     if not rest:
                         return
-                    long, line = True, rest
+                    parts, line = parts + 1, rest
+                    if parts > _SKIPPED:
+                        yield number, None
+                        return
             except OSError as error:
                 raise store_error(f"could not read {str(path)!r}", error) from error
             if not line:
                 return
-            yield number, None if long else line[:-1]
+            yield number, None if parts > 1 else line[:-1]
