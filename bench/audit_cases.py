@@ -1,9 +1,10 @@
 """
 One measurement of the audit log: ``python bench/audit_cases.py NAME COUNT``.
 
-In a process of its own, which prints one line of JSON.  ``cpu`` is the CPU time of the whole process, all of
-its threads included, in µs for each event: from the first call until its last
-record is a leaf under a signed checkpoint on the disk.
+In a process of its own, which prints one line of JSON.  ``cpu`` is the CPU
+time of the whole process, all of its threads included, in µs for each event:
+from the first call until the last record is a leaf under a signed checkpoint
+on the disk.
 """
 
 # ruff: noqa: ARG001  what is audited has arguments, and does nothing with them

@@ -41,7 +41,9 @@ IDLE: Final = 1.0
 QUEUE_BYTES: Final = 8 << 20
 """Bytes that may wait in memory; more is not accepted until some were written."""
 
-BATCH: Final = 1024
+BATCH: Final = 256
+"""Records that are written at once: few enough to stay in the processor's cache meanwhile."""
+
 SEGMENT_RECORDS: Final = 4096
 """Lines of one details file."""
 

@@ -456,9 +456,10 @@ def _frame_at(fd: int, at: int) -> bytes | None:
     length = int.from_bytes(head[:4])
     if len(head) < frame.HEADER_SIZE or not 1 <= length <= frame.MAX_PAYLOAD:
         return None
-    data = head + os.pread(fd, length, at + frame.HEADER_SIZE)
-    scanned = frame.scan(data)
-    return scanned.payloads[0] if scanned.verdict == "clean" else None
+    payload = os.pread(fd, length, at + frame.HEADER_SIZE)
+    if len(payload) < length or zlib.crc32(payload) != int.from_bytes(head[4:]):
+        return None
+    return payload
 
 
 def _was_synced(rest: bytes, mark: int) -> bool:

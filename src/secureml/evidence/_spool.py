@@ -57,7 +57,7 @@ _WANTED = struct.Struct(">Q")
 _WANTED_AT: Final = 32
 _FIRST: Final = 256 << 10
 PIECE_SIZE: Final = 8 << 20
-_SMALL: Final = 2 << 20
+_SMALL: Final = 512 << 10
 _ZEROS: Final = bytes(1 << 20)
 
 

@@ -305,6 +305,8 @@ class Sequencer:
                     break
                 batches.append(batch)
                 entries.append(composed)
+                # The entries hold them now: memory that is given back at once is used again.
+                batch.bodies.clear()
                 left -= sum(map(len, composed)) + sum(map(len, batch.lines))
                 if drain not in read[-1:]:
                     read.append(drain)
@@ -326,8 +328,8 @@ class Sequencer:
         start = index = self._log.size
         self._log.commit([entry for composed in entries for entry in composed])
         self.merge.committed()
-        for batch in batches:
-            count = len(batch.bodies)
+        for batch, composed in zip(batches, entries, strict=True):
+            count = len(composed)
             self._marks[batch.writer] = batch.first + count
             self._drains[batch.writer].acknowledge(batch.first, count, index)
             index += count
