@@ -56,8 +56,23 @@ def test_verify_and_log_verify(directory: Path, capsys: Captured) -> None:
     """A good directory is 0, and says what was verified."""
     assert 0 == main(["verify", str(directory)])
     assert "rollback" in capsys.readouterr().out
+    assert 0 == main(["log", "verify", str(directory)])
+    assert "rollback: checked" in capsys.readouterr().out
     assert 0 == main(["log", "verify", str(directory), "--json"])
     assert 2 == len(said(capsys)["logs"])  # type: ignore[arg-type]
+
+
+def test_both_logs_have_a_key_and_anchors(directory: Path, capsys: Captured) -> None:
+    """One line for each key that signs checkpoints; nobody else has seen them yet."""
+    assert 0 == main(["log", "key", str(directory)])
+    keys_of = [line.split("+")[0] for line in capsys.readouterr().out.splitlines()]
+    assert ["/log", "/audit"] == ["/" + origin.rpartition("/")[2] for origin in keys_of]
+    assert 0 == main(["log", "key", str(directory / "log")])
+    assert 1 == len(capsys.readouterr().out.splitlines())
+    assert 0 == main(["log", "anchors", str(directory), "--json"])
+    assert 2 == len(said(capsys)["logs"])  # type: ignore[arg-type]
+    assert 0 == main(["log", "verify", str(directory / "log")])
+    assert 1 == main(["log", "query", str(directory / "log")])
 
 
 def test_a_changed_file_is_one(directory: Path, capsys: Captured) -> None:

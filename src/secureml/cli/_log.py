@@ -214,8 +214,11 @@ def _key(args: argparse.Namespace) -> dict[str, object]:
 def _vkeys(place: Place, trust: "Trust") -> Iterator[dict[str, Any]]:
     from secureml.wire.note import ED25519, MLDSA44, VKey
 
+    kinds = {"ed25519": ED25519, "mldsa-44": MLDSA44}
     for identity in trust.logs(place.role).get(place.origin, ()):
-        kind = MLDSA44 if identity.verifier.scheme == "mldsa-44" else ED25519
+        kind = kinds.get(identity.verifier.scheme)
+        if kind is None:
+            continue  # It signs the log's statements, and no checkpoints.
         yield {
             "origin": place.origin,
             "vkey": VKey(place.origin, kind, identity.verifier.raw).encode(),
