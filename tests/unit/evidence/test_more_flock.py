@@ -1,0 +1,135 @@
+"""Locks: one holder, given back once, never through a link, and gone with the last descriptor."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from secureml.errors import StoreError
+from secureml.evidence import _flock
+from secureml.evidence._flock import hold, is_held
+
+ASK = "import sys; from pathlib import Path; from secureml.evidence._flock import is_held; "
+ASK += "print(is_held(Path(sys.argv[1])))"
+
+
+def seen(path: Path) -> bool:
+    """Ask another process whether somebody holds the lock."""
+    root = Path(_flock.__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", ASK, str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    return done.stdout == "True\n"
+
+
+def test_a_lock_has_one_holder(tmp_path: Path) -> None:
+    """Who asks second is refused, in this process and in others, until it is given back."""
+    path = tmp_path / "lock"
+    assert not is_held(path)
+    assert not path.exists()
+    held = hold(path)
+
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert (is_held(path), seen(path)) == (True, True)
+    with pytest.raises(BlockingIOError):
+        hold(path)
+    held.close()
+    assert (is_held(path), seen(path)) == (False, False)
+    hold(path).close()
+
+
+def test_a_lock_is_given_back_once(tmp_path: Path) -> None:
+    """A second time closes nothing: its number may be another file's by then."""
+    held = hold(tmp_path / "lock")
+    number = held.fd
+    held.close()
+    assert held.fd == -1
+    other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
+    try:
+        assert other == number
+        held.close()
+        os.fstat(other)
+    finally:
+        os.close(other)
+
+
+def test_a_lock_that_nobody_has_is_free(tmp_path: Path) -> None:
+    """It ends with the object, whoever forgets to close it."""
+    held = hold(tmp_path / "lock")
+    assert is_held(tmp_path / "lock")
+    del held
+
+    assert not is_held(tmp_path / "lock")
+
+
+def test_a_lock_is_not_taken_through_a_link(tmp_path: Path) -> None:
+    """Neither made nor looked at: the file is one of somebody's choice."""
+    (tmp_path / "lock").symlink_to(tmp_path / "target")
+
+    with pytest.raises(OSError, match="symbolic"):
+        hold(tmp_path / "lock")
+    (tmp_path / "target").touch()
+    with pytest.raises(OSError, match="symbolic"):
+        is_held(tmp_path / "lock")
+
+
+def test_no_locks_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the platform has none, nothing is written as if it were safe."""
+    monkeypatch.setattr(_flock, "HAS_LOCKS", False)
+
+    with pytest.raises(StoreError, match="cannot be written on this platform"):
+        hold(tmp_path / "lock")
+    assert not (tmp_path / "lock").exists()
+
+
+FORKS = """
+import os, sys, threading, time
+from pathlib import Path
+from secureml.evidence._flock import hold, is_held
+
+path, stop = Path(sys.argv[1]), threading.Event()
+
+
+def churn():
+    while not stop.is_set():
+        hold(path).close()
+
+
+thread = threading.Thread(target=churn)
+thread.start()
+children = []
+read, write = os.pipe()
+for _ in range(20):
+    child = os.fork()
+    if not child:
+        os.close(write)
+        os.read(read, 1)
+        os._exit(0)
+    children.append(child)
+stop.set()
+thread.join()
+print(is_held(path))
+os.close(write)
+for child in children:
+    os.waitpid(child, 0)
+"""
+
+
+def test_a_fork_keeps_no_lock(tmp_path: Path) -> None:
+    """Children made while a thread takes a lock hold none, as long as they live."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKS, str(tmp_path / "lock")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(Path(_flock.__file__).parents[2])},
+    )
+
+    assert done.stdout == "False\n"
