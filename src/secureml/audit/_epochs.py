@@ -22,10 +22,11 @@ from secureml.clock import Clock
 from secureml.errors import FormatError, KeyUnavailableError, StoreError
 from secureml.evidence.keeping import Epochs, Keeping, Places
 from secureml.evidence.log import Log
+from secureml.evidence.pruning import Prune
 from secureml.keys.signer import Signer
 from secureml.wire.canonical import JSON
 
-__all__ = ["Announcer", "Choices", "epoch_of"]
+__all__ = ["Announcer", "Choices", "epoch_of", "pruned_of"]
 
 _LIKELY: Final = b'"type":"epoch"'
 
@@ -39,6 +40,21 @@ def epoch_of(leaf: bytes) -> object | None:
     except FormatError:
         return None  # Whoever reads the records says so.
     return record.body["epoch"] if record.type == "epoch" else None
+
+
+def pruned_of(leaf: bytes) -> Prune | None:
+    """
+    Return what a leaf says about removed ones; None for any that is no ``prune``.
+
+    Raises:
+        FormatError: It is one, and malformed.
+    """
+    # Asked for every leaf that is committed: the common answer comes first.
+    if b'"type":"prune"' not in leaf:
+        return None
+    from secureml.audit.retention import read_prune
+
+    return read_prune(leaf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +109,6 @@ class Choices:
             StoreError: A sealed tail is asked for, and was not begun; or the log is open
                 for reading only.
         """
-        from secureml.audit.retention import read_prune
-
         at = Places.of(log.directory, log.private)
         given = log.keeping or Keeping()
         when = self._when(at, given)
@@ -118,7 +132,7 @@ class Choices:
             keeping = Keeping(
                 epochs=when, sealed=sealed, epoch_of=epoch_of, announce=Announcer(clock)
             )
-        return log.kept(keeping=keeping, also=self.also, pruned=read_prune)
+        return log.kept(keeping=keeping, also=self.also, pruned=pruned_of)
 
     def _when(self, at: Places, given: Keeping) -> Epochs | None:
         if isinstance(self.epochs, Epochs):
