@@ -20,6 +20,7 @@ from secureml.audit.context import context
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from secureml.audit import checkdetails as checkdetails
+    from secureml.audit import daemon as daemon
     from secureml.audit import decoding as decoding
     from secureml.audit import decorator as decorator
     from secureml.audit import details as details
@@ -176,6 +177,7 @@ _ELSEWHERE = {"export_log": "export", "query_log": "query"}
 _MODULES = frozenset(
     {
         "checkdetails",
+        "daemon",
         "decoding",
         "decorator",
         "details",
