@@ -79,6 +79,26 @@ def test_a_lock_is_not_taken_through_a_link(tmp_path: Path) -> None:
         is_held(tmp_path / "lock")
 
 
+def test_a_lock_on_a_file_that_was_just_removed_is_taken_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who removes the file between its opening and its locking leaves two with one lock."""
+    path, real, left = tmp_path / "lock", _flock.fcntl.flock, [1]
+
+    def flock(fd: int, how: int) -> None:
+        if left:
+            left.pop()
+            path.unlink()
+        real(fd, how)
+
+    monkeypatch.setattr(_flock.fcntl, "flock", flock)
+    held = hold(path)
+
+    assert os.path.samestat(os.fstat(held.fd), path.stat())
+    assert is_held(path)
+    held.close()
+
+
 def test_no_locks_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the platform has none, nothing is written as if it were safe."""
     monkeypatch.setattr(_flock, "HAS_LOCKS", False)
