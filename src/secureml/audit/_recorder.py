@@ -24,6 +24,7 @@ from typing import Final
 from secureml.audit._anchoring import Anchoring, not_witnessed
 from secureml.audit._events import event, new_id
 from secureml.audit._merge import segment_name
+from secureml.audit._turns import Turns
 from secureml.audit.appended import Appended
 from secureml.clock import Clock, format_time
 from secureml.errors import SecureMLError, StoreError
@@ -84,6 +85,7 @@ class Recorder:
         self.anchoring = anchoring
         self.clock = clock
         self.io = threading.RLock()
+        self._turns = Turns()
         self.bell: SimpleQueue[None] = SimpleQueue()
         self.heartbeat = heartbeat
         self.refused = 0
@@ -126,12 +128,31 @@ class Recorder:
     # What a call does
 
     def put(self, item: Appended, size: int) -> None:
-        """Accept a record."""
+        """Accept a record, and leave it to the thread."""
         self.queue.append(item)
         self.waiting += size
         if self.asleep:
-            self.asleep = False
-            self.bell.put(None)
+            self.ring()
+
+    def put_and_wait(self, item: Appended, size: int, ack: str, timeout: float) -> None:
+        """
+        Accept a record, and wait as `wait`: the thread need not be woken for it.
+
+        Raises:
+            StoreError, ValueError: As `wait`.
+        """
+        self._check(ack)
+        if self.inside:
+            self.put(item, size)
+            return
+        self.queue.append(item)
+        self.waiting += size
+        self.wait(item, ack, timeout)
+
+    def ring(self) -> None:
+        """Wake the thread."""
+        self.asleep = False
+        self.bell.put(None)
 
     # Writing
 
@@ -142,18 +163,28 @@ class Recorder:
         Raises:
             StoreError: Some of it is not on the disk.
         """
-        with self.io:
-            left = len(self.queue)
-            while left > 0:
-                taken = self._take(min(left, BATCH))
-                if not taken:
-                    break
-                left -= len(taken)
-                self._write(taken)
-            self.spool.sync()
-            if not self.queue:
-                # Threads add to it without a lock; what went astray is set right here.
-                self.waiting = 0
+        try:
+            with self.io:
+                self._flush()
+        finally:
+            self._turns.call()
+
+    def _flush(self) -> None:
+        left = self._turns.group = len(self.queue)
+        while left > 0:
+            taken = self._take(min(left, BATCH))
+            if not taken:
+                break
+            left -= len(taken)
+            self._write(taken)
+        fresh = self.spool.synced < self.spool.count
+        began = time.monotonic()
+        self.spool.sync()
+        if fresh:
+            self._turns.took = time.monotonic() - began
+        if not self.queue:
+            # Threads add to it without a lock; what went astray is set right here.
+            self.waiting = 0
 
     def _take(self, count: int) -> list[Appended]:
         taken: list[Appended] = []
@@ -222,19 +253,16 @@ class Recorder:
         if ack == "queued" or self.inside:
             return
         deadline = time.monotonic() + timeout
-        while not 0 <= item.number < self.spool.synced:
-            with self.io:
-                if 0 <= item.number < self.spool.synced:
-                    break
-                try:
-                    self.flush()
-                except SecureMLError as error:
-                    self._failed(error)
-                    with contextlib.suppress(ValueError):
-                        self.queue.remove(item)
-                        self.waiting -= item.size
-                        self.refused += 1
-                    raise
+        while not self._is_durable(item):
+            try:
+                self._share(item)
+            except SecureMLError as error:
+                self._failed(error)
+                with contextlib.suppress(ValueError):
+                    self.queue.remove(item)
+                    self.waiting -= item.size
+                    self.refused += 1
+                raise
         if ack != "durable":
             self.sequencer.wait(self.spool, item.number + 1, timeout)
         while ack == "witnessed" and not self._witnessed(item):
@@ -248,6 +276,22 @@ class Recorder:
                 ) from self.sequencer.error
             self.sequencer.ring()
             time.sleep(FLUSH)
+
+    def _share(self, item: Appended) -> None:
+        """Write and sync for everybody, or wait for somebody who is about it."""
+        if not self.io.acquire(blocking=False):
+            self._turns.wait(lambda: self._is_durable(item))
+            return
+        try:
+            if not self._is_durable(item):
+                self._turns.gather(self.queue)
+                self._flush()
+        finally:
+            self.io.release()
+            self._turns.call()
+
+    def _is_durable(self, item: Appended) -> bool:
+        return 0 <= item.number < self.spool.synced
 
     def _check(self, ack: str) -> None:
         if ack == "witnessed" and (self.anchoring is None or not self.anchoring.required):
@@ -290,8 +334,7 @@ class Recorder:
                 loop.call_soon_threadsafe(settle, error)
 
         self._watch.append((item, ack, tell))
-        self.asleep = False
-        self.bell.put(None)
+        self.ring()
         async with asyncio.timeout(timeout):
             await future
 
@@ -376,7 +419,7 @@ class Recorder:
         watch, self._watch = self._watch, []
         for entry in watch:
             item, ack, tell = entry
-            durable = 0 <= item.number < self.spool.synced
+            durable = self._is_durable(item)
             if durable and ack != "durable":
                 with contextlib.suppress(StoreError):
                     self.spool.want(item.number + 1)

@@ -192,9 +192,10 @@ class AuditLog(Reading, Governing):
         ):
             return Appended(record, recorder, b"", 0, None, 0)
         item = Appended(record, recorder, body, at, line, size)
-        recorder.put(item, size)
-        if ack != "queued":
-            recorder.wait(item, ack, TIMEOUT)
+        if ack == "queued":
+            recorder.put(item, size)
+        else:
+            recorder.put_and_wait(item, size, ack, TIMEOUT)
         return item
 
     async def submit_async(

@@ -456,7 +456,7 @@ def test_a_record_made_inside_another(bench: Any, monkeypatch: pytest.MonkeyPatc
         yield 2
         yield 3
 
-    bench.log.append(BODY)
+    bench.log.append(BODY, durable=True)
     running = [stream()]
     next(running[0])
     real = Spool.write
