@@ -24,7 +24,7 @@ from secureml.clock import Clock
 from secureml.evidence._files import Files, make_directories, write_all
 from secureml.evidence._flock import HAS_LOCKS
 from secureml.evidence._spool import Spool
-from secureml.evidence.log import Log
+from secureml.evidence.log import Log, Recovery
 from secureml.evidence.sequencer import Batch
 from secureml.wire.canonical import JSON
 
@@ -166,10 +166,28 @@ class AuditMerge:
                 return fd
             self._files.close(fd)
 
-    def begin(self) -> None:
-        """Forget how long the files were: another process may have written since."""
+    def begin(self, recovery: Recovery | None = None) -> None:
+        """
+        Forget how long the files were: another process may have written since.
+
+        What a crash had left of the log itself is said by a start of its own.
+
+        Raises:
+            StoreError: It was not written.
+        """
         self._ends.clear()
         self._reached = {}
+        if recovery is not None:
+            self._write(
+                {
+                    "pid": os.getpid(),
+                    "recovered": {
+                        "discarded": recovery.discarded,
+                        "removed": len(recovery.removed),
+                        "replayed": recovery.replayed,
+                    },
+                }
+            )
 
     def committed(self) -> None:
         """Note that what was delivered is under a checkpoint."""
@@ -194,10 +212,14 @@ class AuditMerge:
             "verdict": verdict,
             "writer": writer.hex(),
         }
+        self._write({"pid": os.getpid()}, event("recovery", {"recovery": recovery}, self._clock))
+
+    def _write(self, start: Mapping[str, JSON], *said: bytes) -> None:
+        """Write the whole life of a writer: its start, what it has to say, and its end."""
         bodies = [
-            event("start", {"start": {"pid": os.getpid()}}, self._clock),
-            event("recovery", {"recovery": recovery}, self._clock),
-            event("end", {"end": {"records": 3}}, self._clock),
+            event("start", {"start": start}, self._clock),
+            *said,
+            event("end", {"end": {"records": len(said) + 2}}, self._clock),
         ]
         spool = Spool(self._spools, self._files, size=_SMALL)
         try:

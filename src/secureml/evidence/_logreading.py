@@ -1,5 +1,5 @@
 """
-The part of a log that reads it; nothing is verified here.
+The part of a log that reads it; nothing but `Readable.verify` verifies anything.
 
 Readers run beside the writer, and read what is published; the writer's process
 also sees what is pending.
@@ -12,6 +12,8 @@ from secureml.evidence._proving import consistency, prove
 from secureml.evidence._reader import LogDirectory, Sighting
 from secureml.evidence._tree import FULL, tile_width
 from secureml.evidence._writer import Writer
+from secureml.evidence.checklog import VerifiedLog, verify_log
+from secureml.evidence.trust import Trust
 from secureml.wire.merkle import ConsistencyProof
 from secureml.wire.tlogproof import TlogProof
 
@@ -86,6 +88,33 @@ class Readable:
         if self._directory.sighting() is None:
             return ()
         return self._directory.at_checkpoint(read)
+
+    def verify(
+        self,
+        *,
+        trust: Trust,
+        role: str = "log",
+        remembered: Sequence[str] = (),
+        anchors: Sequence[str] = (),
+    ) -> VerifiedLog:
+        """
+        Check every file of the log as a stranger would: the same as `verify_log`.
+
+        What an audit log's records say is the matter of
+        `secureml.audit.verification.verify_audit`.
+
+        Args:
+            trust: The reviewed root.
+            role: ``log``, or ``audit`` for an audit log.
+            remembered: Signed checkpoints that were kept outside of the directory.
+            anchors: Signed checkpoints found inside other evidence.
+
+        Raises:
+            VerificationError, FormatError, StoreError: As `verify_log`.
+        """
+        return verify_log(
+            self._directory.path, trust=trust, role=role, remembered=remembered, anchors=anchors
+        )
 
     def prove(self, index: int) -> TlogProof:
         """

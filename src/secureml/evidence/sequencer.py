@@ -26,7 +26,7 @@ from secureml.evidence._drain import Batch, Drain, sweep, writers
 from secureml.evidence._files import Files, store_error
 from secureml.evidence._lock import WriterLock
 from secureml.evidence._spool import Spool
-from secureml.evidence.log import MAX_ENTRY, Log
+from secureml.evidence.log import MAX_ENTRY, Log, Recovery
 
 __all__ = ["INTERVAL", "Batch", "Merge", "Sequencer"]
 
@@ -60,8 +60,12 @@ class Merge(Protocol):
         """Return the log as whoever writes it has to write it: with which keys, for one."""
         ...
 
-    def begin(self) -> None:
-        """Forget what an earlier time as sequencer knew of files beside the log."""
+    def begin(self, recovery: Recovery | None) -> None:
+        """
+        Forget what an earlier time as sequencer knew of files beside the log.
+
+        Make a record of it durable, in a spool, if the log had to be recovered.
+        """
         ...
 
     def identify(self, entry: bytes) -> tuple[bytes, int] | None:
@@ -225,8 +229,8 @@ class Sequencer:
             self._log.acquire()
         except StoreBusyError:
             return False
-        self.merge.begin()
         sweep(self.directory, self._files)
+        self.merge.begin(self._log.recovered)
         self._leads = True
         # What a crash left in the write-ahead file; and the first checkpoint of a new log.
         self._log.publish()

@@ -92,6 +92,19 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 5, 255, 256, 257, 511, 512, 513, 1000])
+def test_a_log_verifies_itself_as_a_stranger_would(tmp_path: Path) -> None:
+    """`Log.verify` is `verify_log`: the same report, and the same refusal."""
+    notes = write(tmp_path, [b"a", b"b", b"c"], cuts=(2, 3))
+    log = Log.open(tmp_path / "log")
+
+    found = log.verify(trust=TRUST, remembered=notes[:1])
+    (tmp_path / "log/tile/0/000.p/3").write_bytes(bytes(96))
+
+    assert (found.size, found.rollback) == (3, "checked")
+    with pytest.raises(DigestMismatchError):
+        log.verify(trust=TRUST)
+
+
 def test_a_good_log_is_verified(tmp_path: Path, size: int) -> None:
     """A log as it was written verifies, with all its entries."""
     entries = numbered(size)
