@@ -34,7 +34,7 @@ _WINDOW: Final = 4 << 20
 """Bytes that may be under way, unless one record is larger."""
 
 _FIRST_PAUSE: Final = 0.02
-_LONGEST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 0.25
 _KEPT: Final = 4096
 
 
