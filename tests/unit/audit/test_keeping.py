@@ -620,3 +620,63 @@ def test_many_threads_beside_changing_keys(place: Place) -> None:
     assert not errors
     assert place.epochs() >= 3
     assert place.verified().report.outcomes == {"ok": 96}
+
+
+# Choices
+
+
+@pytest.mark.parametrize("options", [{"period": timedelta()}, {"leaves": 0}])
+def test_an_epoch_lasts(options: dict[str, Any]) -> None:
+    """Neither no time nor no leaf is an epoch."""
+    with pytest.raises(ValueError, match="lasts some time"):
+        Epochs(**options)
+
+
+def test_epochs_need_somebody_who_reads_their_leaves(place: Place) -> None:
+    """Keys that follow each other are found by their leaves; and one leaf announces one key."""
+    with pytest.raises(ValueError, match="epoch_of"):
+        Keeping(epochs=FEW)
+    log = Log.open(
+        place.directory,
+        private=place.private,
+        origin=ORIGIN,
+        purpose="audit",
+        create=True,
+        files=Memory(),
+        keeping=Keeping(epochs=Epochs(leaves=2), epoch_of=epoch_of, announce=lambda _: [b"x"]),
+    )
+    log.commit([b"1"])
+    with pytest.raises(ValueError, match="one entry announces a key"):
+        log.commit([b"2", b"3"])
+    log.release()
+    assert log.size == 1
+
+
+def test_a_log_without_announcements_stays_with_its_key(place: Place) -> None:
+    """A log of entries that nobody composes is signed by its first key, for ever."""
+    with Log.open(
+        place.directory,
+        private=place.private,
+        origin=ORIGIN,
+        purpose="audit",
+        create=True,
+        files=Memory(),
+        keeping=Keeping(epochs=Epochs(leaves=2), epoch_of=epoch_of),
+    ) as log:
+        for number in range(5):
+            log.append(b"%d" % number)
+            log.publish()
+        assert not log.hands_over
+        assert log.verifiers == (place.first,)
+        assert log.log_id().hex() == place.first.fingerprint.removeprefix("sha256:")
+
+    assert place.key_files() == ["000000.pem"]
+    found = verify_log(
+        place.directory, trust=place.trust, role="audit", epochs=[], epoch_of=epoch_of
+    )
+    assert found.size == 5
+
+
+def test_a_leaf_that_only_looks_like_one_announces_nothing() -> None:
+    """What is no record is no announcement; whoever reads the records says so."""
+    assert epoch_of(b'{"type":"epoch"}') is None

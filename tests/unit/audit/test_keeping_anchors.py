@@ -365,3 +365,34 @@ def test_a_log_whose_keys_change_is_copied_as_it_grows(scene: Scene) -> None:
     )
     assert not found.problems
     assert found.unvouched >= 3
+
+
+def test_anchors_that_were_closed_keep_nobody_from_recording(scene: Scene) -> None:
+    """What goes wrong on the way to the anchors is noted, and the log goes on."""
+    anchors = Anchors(required=[scene.anchor])
+    log = scene.open(anchors)
+    log.append(BODY, ack="checkpointed")
+    anchors.close()
+
+    ticket = log.append(BODY, ack="checkpointed")
+    time.sleep(1.5)
+
+    with pytest.raises(StoreError, match="no anchor vouches"):
+        ticket.wait("witnessed", timeout=0.3)
+    assert isinstance(log._anchoring, Anchoring)
+    assert isinstance(log._anchoring.error, ValueError)
+
+
+def test_an_anchor_that_cannot_be_asked_for(scene: Scene) -> None:
+    """Where the request cannot be written, who waits is told so at once."""
+    log = scene.open(Anchors(required=[scene.anchor]))
+    log.append(BODY, ack="checkpointed")
+    (scene.spools / WANTED).unlink(missing_ok=True)
+    (scene.spools / WANTED).mkdir()
+    ticket = log.append(BODY, ack="checkpointed")
+
+    with pytest.raises(StoreError, match="could not be asked"):
+        ticket.wait("witnessed", timeout=5)
+    with pytest.raises(StoreError, match="could not be asked"):
+        asyncio.run(ticket.reached("witnessed", timeout=5))
+    (scene.spools / WANTED).rmdir()

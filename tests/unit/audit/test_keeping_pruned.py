@@ -13,7 +13,7 @@ import pytest
 from secureml import audit
 from secureml.audit.details import Sealed
 from secureml.audit.value import encode
-from secureml.errors import GateDeniedError, UnexpectedFileError
+from secureml.errors import GateDeniedError, StoreError, UnexpectedFileError
 from secureml.evidence._files import Files
 from secureml.evidence.log import Log
 from secureml.evidence.pruning import first_entry
@@ -388,3 +388,18 @@ def test_details_on_another_file_system_are_written_where_they_are(scene: Scene)
         assert log._scratch() is None
         log.details = scene.details
     log.close()
+
+
+def test_marks_that_cannot_be_kept(scene: Scene) -> None:
+    """Nothing is removed where it cannot be noted that it is; and an error is shown."""
+    with scene.open() as log:
+        ticket = call(log, 1)[0]
+        (scene.private / "unfinished").touch()
+        with pytest.raises(StoreError, match="could not be noted"):
+            log.erase(records=[ticket.id], reason="wrong")
+        with pytest.raises(StoreError, match="could not be noted"):
+            log.complete()
+        log._complete_by_itself()
+        assert isinstance(log.unfinished, StoreError)
+        (scene.private / "unfinished").unlink()
+        assert log.erase(records=[ticket.id], reason="wrong").lines == 1

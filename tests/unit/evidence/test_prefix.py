@@ -199,8 +199,16 @@ def damaged(prefix: Prefix) -> dict[str, bytes | None]:
         "beyond the log": Prefix(ORIGIN, 5000, prefix.root, None, prefix.memo).encode(),
         "beyond all logs": Prefix(ORIGIN, 1 << 60, prefix.root, None, b"").encode(),
         "a memo that is none": Prefix(ORIGIN, prefix.size, prefix.root, None, b"x").encode(),
-        "another format": b"secpre9\n" + good[8:],
+        "another format": whole(b"secpre9\n" + good[8:-32]),
+        "a name that is none": whole(good[:10] + b"\xff" + good[11:-32]),
+        "a name without end": whole(good[:8] + b"\xff\xff" + good[10:-32]),
+        "less than it says": whole(good[:-40]),
     }
+
+
+def whole(body: bytes) -> bytes:
+    """Return a note whose digest is good."""
+    return body + sha256(body).digest()
 
 
 @pytest.mark.parametrize("what", sorted(damaged(Prefix(ORIGIN, 1, b"r" * 32, None, b"m" * 320))))
