@@ -45,6 +45,17 @@ def announce(body: JSON) -> list[bytes]:
     return [b"before", b"E" + canonical.encode(body), b"after"]
 
 
+class Watching(Memory):
+    """Takes down whose names were synced."""
+
+    def __init__(self) -> None:
+        self.synced: list[str] = []
+
+    def sync_directory(self, path: Path) -> None:
+        """Take it down."""
+        self.synced.append(path.name)
+
+
 class Kept:
     """A log with epoch keys of ten leaves each, and a sealed tail."""
 
@@ -78,7 +89,7 @@ class Kept:
             signer=None if self.epochs else SIGNER,
             purpose="audit",
             create=True,
-            files=Memory(),
+            files=options.pop("files", None) or Memory(),
             keeping=options.pop("keeping", keeping),
         )
 
@@ -273,3 +284,16 @@ def test_who_writes_no_more_holds_no_key(tmp_path: Path) -> None:
         leave(log)
         assert writer._kept is None
         log.close()
+
+
+def test_the_checkpoint_of_a_boundary_is_remembered_for_sure(tmp_path: Path) -> None:
+    """The key that signed the one before is forgotten with it: its name is on the disk first."""
+    kept = Kept(tmp_path)
+    disk = Watching()
+    with kept.open(files=disk) as log:
+        log.commit([b"1"])
+        disk.synced.clear()
+        log.commit([b"2"])
+        assert "checkpoints" not in disk.synced
+        log.commit([b"%d" % n for n in range(9)])
+        assert disk.synced.index("checkpoints") < disk.synced.index("epochs")

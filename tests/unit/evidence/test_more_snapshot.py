@@ -103,3 +103,13 @@ def test_without_the_tile_the_bundle_is_named(path: Path) -> None:
     with pytest.raises(FormatError) as caught:
         entries(path)
     assert not caught.value.what.startswith("entry ")
+
+
+@pytest.mark.parametrize("more", [b"x", bytes(32)])
+def test_a_tile_has_its_length(path: Path, more: bytes) -> None:
+    """Bytes behind the last hash are in no tree, and are not passed over."""
+    tile = path / tiles.tile_path(0, 1, 44)
+    tile.write_bytes(tile.read_bytes() + more)
+
+    with pytest.raises(FormatError, match=r"'tile/0/001.p/44' was changed: .* another length"):
+        entries(path)
