@@ -419,6 +419,10 @@ def otel(count: int, _: Path, *, processor: str = "BatchSpanProcessor") -> dict[
     exporter = memory_.InMemorySpanExporter()
     provider = trace.TracerProvider()
     provider.add_span_processor(getattr(export, processor)(exporter))
+    return _spans(provider, count, exporter.clear)
+
+
+def _spans(provider: Any, count: int, clear: Callable[[], object]) -> dict[str, float]:  # noqa: ANN401  a peer's
     tracer = provider.get_tracer("bench")
 
     def predict(prompt: str) -> str:
@@ -434,13 +438,26 @@ def otel(count: int, _: Path, *, processor: str = "BatchSpanProcessor") -> dict[
             predict(TEXT)
             if at % 1_000 == 999:  # Its queue holds 2,048, and drops the rest.
                 provider.force_flush()
-                exporter.clear()
+                clear()
 
     calls(min(count, WARM))
     began = time.process_time()
     calls(count)
     provider.force_flush()
     return {"cpu": (time.process_time() - began) * 1e6 / count}
+
+
+def otel_file(count: int, place: Path) -> dict[str, float]:
+    """Measure the same, written to a file as the SDK spells spans in JSON."""
+    trace = importlib.import_module("opentelemetry.sdk.trace")
+    export = importlib.import_module("opentelemetry.sdk.trace.export")
+    provider = trace.TracerProvider()
+    with (place / "spans.jsonl").open("w") as file:
+        exporter = export.ConsoleSpanExporter(
+            out=file, formatter=lambda span: span.to_json(indent=None) + "\n"
+        )
+        provider.add_span_processor(export.SimpleSpanProcessor(exporter))
+        return _spans(provider, count, lambda: None)
 
 
 def otel_simple(count: int, place: Path) -> dict[str, float]:
@@ -613,6 +630,7 @@ CASES: dict[str, Callable[[int, Path], dict[str, float]]] = {
         memory,
         mlflow,
         otel,
+        otel_file,
         otel_simple,
         own_context,
         plain_coroutine,

@@ -1,17 +1,13 @@
-"""What evidence costs: appends, audited calls, verification, signing, against plain work."""
+"""What evidence costs: appends, verification, signing, against plain work."""
 
 import hashlib
 import importlib.util
-import json
-import logging
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import secureml
 from secureml import keys, models
-from secureml.audit import AuditLog
 from secureml.evidence.log import Log, verify_log
 from secureml.evidence.trust import Identity, Trust
 from secureml.wire.merkle import leaf_hash, root
@@ -20,14 +16,14 @@ __all__ = ["rows"]
 
 TURNS = 3
 ENTRIES = 20_000
-CALLS = 5_000
 FILES = 1_000
 
 
-def rows() -> list[dict[str, object]]:
+def rows(*, quick: bool = False) -> list[dict[str, object]]:
     """Measure, and return one row per comparison."""
+    del quick  # It takes seconds.
     with tempfile.TemporaryDirectory() as scratch:
-        return [*_log(Path(scratch)), *_audit(Path(scratch)), *_models(Path(scratch))]
+        return [*_log(Path(scratch)), *_models(Path(scratch))]
 
 
 def _log(scratch: Path) -> list[dict[str, object]]:
@@ -69,57 +65,6 @@ def _log(scratch: Path) -> list[dict[str, object]]:
             f"{ENTRIES:,} entries; peer is the RFC 6962 root from entries in memory",
         ),
     ]
-
-
-def _audit(scratch: Path) -> list[dict[str, object]]:
-    signer = keys.generate("ed25519", purposes=frozenset({"audit"}))
-    log = AuditLog(
-        Log.open(
-            scratch / "audit",
-            origin="bench.example/audit",
-            signer=signer,
-            purpose="audit",
-            private=scratch / "audit.private",
-            create=True,
-        ),
-        details=scratch / "details",
-        private=scratch / "audit.private",
-    )
-
-    def bare(row: dict[str, float]) -> float:
-        return row["a"]
-
-    audited = secureml.audited(log, action="bench")(bare)
-    captured = secureml.audited(log, action="bench", capture=["row", "return"])(bare)
-    handler = logging.FileHandler(scratch / "audit.jsonl")
-    logger = logging.Logger("bench")  # noqa: LOG001  apart from the root logger's handlers
-    logger.addHandler(handler)
-
-    def logged(row: dict[str, float]) -> float:
-        started = time.time_ns()
-        value = bare(row)
-        logger.info(json.dumps({"action": "bench", "row": row, "return": value, "at": started}))
-        return value
-
-    row = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0}
-    peer = _each(lambda _: [logged(row) for _ in range(CALLS)], CALLS)
-    found = [
-        _row(
-            "audited call, nothing captured",
-            _each(lambda _: [audited(row) for _ in range(CALLS)], CALLS),
-            peer,
-            "peer is logging.FileHandler with json.dumps, which proves nothing",
-        ),
-        _row(
-            "audited call, input and output captured",
-            _each(lambda _: [captured(row) for _ in range(CALLS)], CALLS),
-            peer,
-            "a salted commitment for each value, the values beside the log",
-        ),
-    ]
-    log.close()
-    handler.close()
-    return found
 
 
 def _models(scratch: Path) -> list[dict[str, object]]:

@@ -30,7 +30,11 @@ __all__ = ["build", "leaves", "measure", "rows"]
 
 ORIGIN = "bench.example/scale"
 WRITERS = 4
-PROOFS = 50
+PROOFS = 200
+PROOF = 5.0
+"""Milliseconds within which one record is proven."""
+FLAT = 1.25
+"""How much dearer a record of a large log may be than one of a log of 10,000."""
 _START = (
     b'{"monotonic_us":0,"record":{"id":"%s"},"start":{"heartbeat_s":60},'
     b'"time":"2026-11-22T08:00:00.000000Z","type":"start"}'
@@ -109,21 +113,26 @@ def measure(size: int) -> dict[str, float]:
             found[level] = min(times) * 1e6 / size
             found[f"{level} MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         draw = random.Random(7)  # noqa: S311  which leaf is proven hides nothing
-        proofs = []
+        walls, cpus = [], []
         for _ in range(PROOFS):
-            began = time.perf_counter()
-            Log.open(directory).prove(draw.randrange(size))
-            proofs.append(time.perf_counter() - began)
-        found["proof"] = statistics.median(proofs) * 1e3
-        found["worst proof"] = max(proofs) * 1e3
+            index = draw.randrange(size)
+            wall, cpu = time.perf_counter(), time.process_time()
+            Log.open(directory).prove(index)
+            cpus.append(time.process_time() - cpu)
+            walls.append(time.perf_counter() - wall)
+        walls.sort()
+        found["proof"] = statistics.median(walls) * 1e3
+        found["p99 proof"] = walls[PROOFS * 99 // 100] * 1e3
+        found["worst proof"] = walls[-1] * 1e3
+        found["proof CPU"] = max(cpus) * 1e3
     return found
 
 
-def rows() -> list[dict[str, object]]:
+def rows(*, quick: bool = False) -> list[dict[str, object]]:
     """Measure, and return one row per size; the peer is the smallest size."""
-    figures = {10**power: measure(10**power) for power in (4, 5, 6)}
+    figures = {10**power: measure(10**power) for power in ((4, 5) if quick else (4, 5, 6))}
     least = figures[10**4]
-    return [
+    found: list[dict[str, object]] = [
         {
             "name": f"{name}, {size:,} records",
             "ours": found[key],
@@ -131,6 +140,7 @@ def rows() -> list[dict[str, object]]:
             "ratio": found[key] / least[key],
             "unit": unit,
             "note": "peer is the log of 10,000: a ratio of 1 is a flat curve",
+            "limits": [("ours", "<=", PROOF)] if key == "proof" else [("ratio", "<=", FLAT)],
         }
         for key, name, unit in (
             ("sequence", "verify by writer and number", "µs"),
@@ -140,6 +150,20 @@ def rows() -> list[dict[str, object]]:
         for size, found in figures.items()
         if found is not least
     ]
+    size, last = max(figures.items())
+    found.append(
+        {
+            "name": f"prove one record, {size:,} records, the 99th of 100",
+            "ours": last["p99 proof"],
+            "peer": last["proof CPU"],
+            "ratio": last["p99 proof"] / last["proof CPU"],
+            "unit": "ms",
+            "note": f"by the clock; the slowest of {PROOFS} took {last['worst proof']:.2f}; peer "
+            "is the most CPU time that one took: the rest is waiting for a core or the disk",
+            "limits": [("ours", "<=", PROOF)],
+        }
+    )
+    return found
 
 
 def main() -> None:
@@ -152,15 +176,17 @@ def main() -> None:
         found = measure(options.one)
         print(
             f"{options.one:>12,} {found['sequence']:>9.2f} {found['records']:>9.2f} "
-            f"{found['proof']:>9.2f} {found['worst proof']:>9.2f} "
+            f"{found['proof']:>9.2f} {found['p99 proof']:>9.2f} {found['worst proof']:>9.2f} "
             f"{found['sequence MiB']:>9.0f} {found['records MiB']:>9.0f}"
         )
         return
     print(
-        f"{'':12} {'sequence':>9} {'records':>9} {'proof':>9} {'worst':>9} {'MiB':>9} {'MiB':>9}"
+        f"{'':12} {'sequence':>9} {'records':>9} {'proof':>9} {'p99':>9} {'worst':>9} "
+        f"{'MiB':>9} {'MiB':>9}"
     )
     print(
-        f"{'records':>12} {'µs':>9} {'µs':>9} {'ms':>9} {'ms':>9} {'sequence':>9} {'records':>9}"
+        f"{'records':>12} {'µs':>9} {'µs':>9} {'ms':>9} {'ms':>9} {'ms':>9} "
+        f"{'sequence':>9} {'records':>9}"
     )
     for power in range(4, options.power + 1):
         sys.stdout.flush()

@@ -11,6 +11,7 @@ from secureml.audit.verification import AuditVerification, verify_audit
 from secureml.evidence._tree import TileTree, hash_leaves
 from secureml.evidence.notes import sign_checkpoint
 from secureml.evidence.trust import Identity, Trust
+from secureml.keys.signer import Signer
 from secureml.wire import canonical, tiles
 from secureml.wire.canonical import JSON
 from secureml.wire.checkpoint import Checkpoint
@@ -58,9 +59,27 @@ def leaf(number: int) -> bytes:
     return b"secureml-audit/1 %s %016x\n%s" % (WRITER, number, canonical.encode(body))
 
 
-def rows() -> list[dict[str, object]]:
+def build(directory: Path, leaves: list[bytes], signer: Signer) -> None:
+    """Write the tiles, bundles and checkpoint of a log of *leaves*."""
+    tree = TileTree()
+    for first in range(0, len(leaves), tiles.WIDTH):
+        some = leaves[first : first + tiles.WIDTH]
+        _write(
+            directory / tiles.entries_path(first // tiles.WIDTH, len(some)),
+            tiles.encode_bundle(some),
+        )
+        tree.extend(hash_leaves(some))
+    for level, index, data in (*tree.take_full(), *tree.partial()):
+        _write(directory / tiles.tile_path(level, index, len(data) // 32), data)
+    checkpoint = Checkpoint(ORIGIN, len(leaves), tree.root())
+    note = sign_checkpoint(checkpoint, signer, purpose="audit")
+    _write(directory / "checkpoint", note.encode())
+
+
+def rows(*, quick: bool = False) -> list[dict[str, object]]:
     """Measure, and return one row per comparison."""
-    leaves = [leaf(number) for number in range(RECORDS)]
+    count = RECORDS // 4 if quick else RECORDS
+    leaves = [leaf(number) for number in range(count)]
     signer = keys.generate("ed25519", purposes=frozenset({"audit"}))
     identity = Identity(
         name="log", verifier=signer.verifier, roles=frozenset({"audit"}), origin=ORIGIN
@@ -68,18 +87,7 @@ def rows() -> list[dict[str, object]]:
     trust = Trust((identity,))
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
-        tree = TileTree()
-        for first in range(0, RECORDS, tiles.WIDTH):
-            some = leaves[first : first + tiles.WIDTH]
-            _write(
-                directory / tiles.entries_path(first // tiles.WIDTH, len(some)),
-                tiles.encode_bundle(some),
-            )
-            tree.extend(hash_leaves(some))
-        for level, index, data in (*tree.take_full(), *tree.partial()):
-            _write(directory / tiles.tile_path(level, index, len(data) // 32), data)
-        note = sign_checkpoint(Checkpoint(ORIGIN, RECORDS, tree.root()), signer, purpose="audit")
-        _write(directory / "checkpoint", note.encode())
+        build(directory, leaves, signer)
 
         def hashed() -> None:
             root([leaf_hash(one) for one in leaves])
@@ -89,34 +97,40 @@ def rows() -> list[dict[str, object]]:
                 json.loads(one[67:])
             hashed()
 
-        plain, read = _each(hashed), _each(loaded)
-        size = sum(map(len, leaves)) // RECORDS
+        def each(work: Callable[[], AuditVerification]) -> float:
+            return _each(lambda: _held(work(), count), count)
+
+        plain, read = _each(hashed, count), _each(loaded, count)
+        size = sum(map(len, leaves)) // count
         return [
             _row(
                 "verify by writer and number",
-                _each(lambda: _held(verify_audit(directory, trust=trust, level="sequence"))),
+                each(lambda: verify_audit(directory, trust=trust, level="sequence")),
                 plain,
-                f"{size} bytes a record; peer is the RFC 6962 root from memory; at least 150,000",
+                f"{size} bytes a record; peer is the RFC 6962 root from memory",
+                150_000,
             ),
             _row(
                 "verify, records read and checked",
-                _each(lambda: _held(verify_audit(directory, trust=trust))),
+                each(lambda: verify_audit(directory, trust=trust)),
                 read,
-                "peer is the root and json.loads of each, which checks nothing; at least 60,000",
+                "peer is the root and json.loads of each, which checks nothing",
+                60_000,
             ),
             _row(
                 "verify, records held against PCI DSS 10.2.2",
-                _each(lambda: _held(verify_audit(directory, trust=trust, profile="pci-10.2.2"))),
+                each(lambda: verify_audit(directory, trust=trust, profile="pci-10.2.2")),
                 read,
-                "the same peer; at least 60,000",
+                "the same peer",
+                60_000,
             ),
         ]
 
 
-def _held(found: AuditVerification) -> None:
+def _held(found: AuditVerification, count: int) -> None:
     """Refuse to measure a log that does not hold."""
     found.enforce(strict=True)
-    assert found.report.count == RECORDS
+    assert found.report.count == count
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -124,17 +138,17 @@ def _write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def _each(work: Callable[[], object]) -> float:
+def _each(work: Callable[[], object], count: int) -> float:
     """Return the least CPU time of some turns of *work*, in µs for each record."""
     times: list[float] = []
     for _ in range(TURNS):
         began = time.process_time()
         work()
         times.append(time.process_time() - began)
-    return min(times) * 1e6 / RECORDS
+    return min(times) * 1e6 / count
 
 
-def _row(name: str, ours: float, peer: float, note: str) -> dict[str, object]:
+def _row(name: str, ours: float, peer: float, note: str, least: int) -> dict[str, object]:
     return {
         "name": name,
         "ours": ours,
@@ -142,4 +156,5 @@ def _row(name: str, ours: float, peer: float, note: str) -> dict[str, object]:
         "ratio": ours / peer,
         "unit": "µs",
         "note": f"{1e6 / ours:,.0f} records a CPU-second; {note}",
+        "limits": [("ours", "<=", 1e6 / least)],
     }
