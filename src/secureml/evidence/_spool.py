@@ -414,7 +414,9 @@ class Spool:
             number, fd, _ = self._ahead
             self._ahead = None
             self._files.close(fd)
-            self._files.remove(segment_path(self.directory, self.writer, number))
+            # It is blank: what cannot be removed goes with the spool, or is gone already.
+            with contextlib.suppress(OSError):
+                self._files.remove(segment_path(self.directory, self.writer, number))
 
     def abandon(self) -> None:
         """Let go of the descriptors alone, as the child of a fork has to."""
