@@ -112,3 +112,16 @@ def test_while_there_is_trouble_nothing_is_queued(bench: Any, disk: Failing) -> 
     until(lambda: recorder.trouble is None)
     bench.log.publish()
     assert len(bench.calls()) == 2
+
+
+def test_what_was_written_is_not_yet_durable(bench: Any) -> None:
+    """Who waits for a record that somebody wrote and did not sync waits for the sync."""
+    bench.log.append(BODY, ack="checkpointed")
+    recorder = bench.log._recorder
+    with recorder.io:
+        item = bench.log.append(BODY)
+        recorder._write(recorder._take(10))
+        assert recorder.spool.synced <= item.number
+    recorder.wait(item, "durable", 10.0)
+
+    assert recorder.spool.synced > item.number
