@@ -553,6 +553,67 @@ def test_a_full_disk_of_the_daemon_is_waited_for(tmp_path: Path, key: KeySigner)
         assert 2 == running.types()["config"]
 
 
+class Failing(Files):
+    """A disk whose syncs may fail."""
+
+    fails = False
+
+    def sync(self, fd: int) -> None:
+        """Fail, if it is to."""
+        if self.fails:
+            raise OSError(5, "Input/output error")
+        super().sync(fd)
+
+
+def test_what_a_failed_sync_leaves_open_is_said(tmp_path: Path, key: KeySigner) -> None:
+    """After a failed sync nothing is acknowledged, and the writer is never believed again."""
+    disk = Failing()
+    with Running(tmp_path, key, files=disk) as running:
+        log = running.connect(patience=2.0)
+        log.append(BODY, ack="checkpointed")
+        disk.fails = True
+        with pytest.raises(StoreError, match="takes no more of this writer"):
+            log.append(BODY, durable=True)
+        disk.fails = False
+        with pytest.raises(StoreError, match="declared dead"):
+            log.close()
+        types = running.types()
+
+    # Which of both the disk had, nobody knew; the sequencer read it, and synced it.
+    assert types["config"] in {1, 2}
+    assert 1 == types["recovery"]
+
+
+def test_who_was_declared_dead_stays_dead(running: Running) -> None:
+    """A writer that broke the rules does not come again under its name, whatever it says."""
+    with running.raw() as raw:
+        raw.send(record(START))
+        raw.state(lambda state: state.durable == 1)
+        raw.say(b"\x63")
+        assert Reason.MALFORMED is raw.refusal()[0]
+    for durable in (0, 1):
+        again = Hello(raw.welcome.writer, raw.welcome.token, durable)
+        with running.raw(again) as raw_again:
+            assert Reason.GONE is messages.read_refused(raw_again.first)[0]
+
+
+def test_what_is_said_aloud_has_nothing_of_records(running: Running) -> None:
+    """The daemon's own lines name writers, users and numbers, and nothing that was recorded."""
+    canary = "canary-5b1f"
+    with running.raw() as raw:
+        raw.send(record(START), record({**CALL, "action": canary, "x": canary, "": canary}))
+        raw.state(lambda state: state.durable == 2)
+        raw.send(f'{{"{canary}'.encode(), first=2)
+        raw.state(lambda state: state.durable == 3)
+    with running.raw() as raw:
+        raw.send(f'{{"{canary}'.encode())
+        assert canary not in raw.refusal()[1]
+    running.stop()
+
+    assert len(running.said) > 3
+    assert canary not in "".join(running.said)
+
+
 def test_without_a_daemon_records_are_refused_after_a_while(
     tmp_path: Path, key: KeySigner
 ) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from secureml.audit._anchoring import Anchoring
 from secureml.audit._shapes import Shapes
 from secureml.audit.daemon import messages
 from secureml.audit.daemon._custody import KeptSpool, Tokens, hold_all
@@ -55,7 +54,7 @@ class Desk:
         files: The operating system.
         sequencer: Merges them.
         tokens: Makes and checks what writers come again with.
-        anchoring: The log's anchors; None without any.
+        anchored: How far the log is anchored.
         origin: The log.
         limits: What clients may use.
         clock: Tells the time.
@@ -74,7 +73,7 @@ class Desk:
         sequencer: Sequencer,
         tokens: Tokens,
         *,
-        anchoring: Anchoring | None,
+        anchored: Watched,
         origin: str,
         limits: Limits,
         clock: Clock,
@@ -82,7 +81,7 @@ class Desk:
         urge: Callable[[], None],
     ) -> None:
         self.kept: dict[bytes, Kept] = {}
-        self.anchored = Watched(anchoring)
+        self.anchored = anchored
         self._spools = spools
         self._files = files
         self._sequencer = sequencer
@@ -261,7 +260,7 @@ class Desk:
         self._dirty.add(kept)
 
     def _want(self, kept: Kept, below: int) -> None:
-        if kept.spool is not None and not kept.spool.broken:
+        if kept.spool is not None and not kept.spool.broken and below > kept.covered:
             # Where the owner of the log beside the daemon sequences, that one reads it there.
             with suppress(StoreError):
                 kept.spool.want(min(below, kept.spool.count))

@@ -6,6 +6,7 @@ does not read costs one message of memory, and hears of the newest state later.
 """
 
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -21,7 +22,6 @@ from secureml.evidence._flock import Hold
 __all__ = ["Kept", "Limits", "Session"]
 
 _PLACES: Final = 4096
-_MOST: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +54,15 @@ class Watched:
 
     Args:
         anchoring: The log's anchors; None without any.
+        size: Returns how many entries the log has.
 
     Attributes:
         required: Whether an anchor is required.
         size: Entries of the log that anchors vouch for.
     """
 
-    def __init__(self, anchoring: Anchoring | None) -> None:
+    def __init__(self, anchoring: Anchoring | None, size: Callable[[], int]) -> None:
+        self._entries = size
         self.required = anchoring is not None and anchoring.required
         self.size = 0
         self._anchoring = anchoring
@@ -73,8 +75,9 @@ class Watched:
         return self.size > before
 
     def watch(self, entries: int) -> None:
-        """Have so many entries anchored soon."""
-        if self._anchoring is not None and 0 < entries <= _MOST:
+        """Have so many entries anchored soon; not more than there are."""
+        entries = min(entries, self._entries())
+        if self._anchoring is not None and entries:
             with suppress(OSError):
                 self._anchoring.covers(entries - 1)
 

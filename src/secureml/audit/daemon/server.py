@@ -25,7 +25,7 @@ from secureml.audit.daemon import messages
 from secureml.audit.daemon._custody import Tokens
 from secureml.audit.daemon._desk import Desk, Refusal
 from secureml.audit.daemon._peers import Allowed, peer_of
-from secureml.audit.daemon._session import Limits, Session
+from secureml.audit.daemon._session import Limits, Session, Watched
 from secureml.audit.daemon.messages import Reason
 from secureml.audit.sink import AuditLog
 from secureml.errors import FormatError, SecureMLError
@@ -90,7 +90,7 @@ class Daemon:
             log.files,
             self._sequencer,
             tokens,
-            anchoring=audit._anchoring,  # noqa: SLF001  as above
+            anchored=Watched(audit._anchoring, lambda: log.size),  # noqa: SLF001  as above
             origin=log.origin,
             limits=self._limits,
             clock=audit.clock,
