@@ -11,7 +11,11 @@ import pytest
 
 from secureml.audit.policies import RetentionPolicy
 from secureml.audit.retention import due, place_hold, prune, release_hold, set_policy
-from secureml.errors import GateDeniedError
+from secureml.audit.verification import verify_audit
+from secureml.errors import ConsistencyError, GateDeniedError
+from secureml.evidence.notes import sign_checkpoint
+from secureml.evidence.trust import Identity, Trust
+from secureml.wire.checkpoint import Checkpoint
 
 _spec = spec_from_file_location("sealed_rig", Path(__file__).with_name("sealed_rig.py"))
 if _spec is None or _spec.loader is None:
@@ -62,3 +66,31 @@ def test_a_clock_that_went_back_ages_nothing(rig: Any) -> None:
     rig.pass_days(11)
 
     assert late in due(rig.log, rig.now).values
+
+
+def test_a_pruned_log_is_held_against_what_was_remembered(rig: Any) -> None:
+    """A log that was pruned may not have been cut, nor written anew."""
+    for number in range(600):
+        rig.call("user", number)
+    early = rig.publish()
+    rig.pass_days(31)
+    assert prune(rig, now=rig.now).bundles == 1
+    trust = Trust(
+        (
+            Identity(
+                name="audit",
+                roles=frozenset({"audit"}),
+                verifier=rig.signer.verifier,
+                origin=rigs.ORIGIN,
+            ),
+        )
+    )
+    directory = rig.root / "audit"
+    assert verify_audit(directory, trust=trust, remembered=[early]).minimum == 512
+
+    for size in (300, 601, 5000):
+        note = sign_checkpoint(
+            Checkpoint(rigs.ORIGIN, size, bytes(32)), rig.signer, purpose="audit"
+        )
+        with pytest.raises(ConsistencyError):
+            verify_audit(directory, trust=trust, remembered=[note])
