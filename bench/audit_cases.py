@@ -23,6 +23,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -333,6 +334,10 @@ def stdlib(count: int, place: Path) -> dict[str, float]:
     logger.propagate = False
     logger.addHandler(handler)
     refdb = {"digest": REFDB[1], "name": REFDB[0]}
+    request: ContextVar[dict[str, str]] = ContextVar("request")
+    request.set(
+        {"id": "r-987654", "session": "s-123456", "user": "8a1c7e0a1f9c2b6d3e4f50617283940a"}
+    )
 
     def logged(function: Callable[[str], str]) -> Callable[[str], str]:
         name = f"{function.__module__}.{function.__qualname__}"
@@ -347,9 +352,10 @@ def stdlib(count: int, place: Path) -> dict[str, float]:
                 outcome = "error"
                 raise
             finally:
+                asked = request.get()
                 event = {
                     "action": "diagnose",
-                    "actor": {"id": "8a1c7e0a1f9c2b6d3e4f50617283940a", "type": "user"},
+                    "actor": {"id": asked["user"], "type": "user"},
                     "call": {"kind": "function", "name": name},
                     "gates": GATES,
                     "in": {"prompt": prompt},
@@ -358,9 +364,9 @@ def stdlib(count: int, place: Path) -> dict[str, float]:
                     "outcome": outcome,
                     "record": {"id": str(uuid.uuid4())},
                     "refdb": refdb,
-                    "request": "r-987654",
+                    "request": asked["id"],
                     "retention_class": "clinical",
-                    "session": "s-123456",
+                    "session": asked["session"],
                     "source": {"host": "node-7"},
                     "target": {"id": "4711", "type": "patient"},
                     "tenant": "clinic-north",
@@ -609,9 +615,8 @@ def scratch() -> Iterator[Path]:
                 os.close(fd)
         except (ImportError, OSError):
             pass
-        place = Path(directory) / "place"
-        place.mkdir()
-        yield place
+        # By its name it is placed, so every turn has another.
+        yield Path(tempfile.mkdtemp(dir=directory))
 
 
 CASES: dict[str, Callable[[int, Path], dict[str, float]]] = {

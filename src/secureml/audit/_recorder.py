@@ -188,20 +188,22 @@ class Recorder:
 
     def _take(self, count: int) -> list[Appended]:
         taken: list[Appended] = []
-        size = 0
-        room = SEGMENT_RECORDS - self._lines
-        while len(taken) < count and self.queue and size < QUEUE_BYTES // 4:
-            item = self.queue.popleft()
-            if item.line is not None and (room <= 0 or self._bytes > SEGMENT_BYTES):
-                if taken:
-                    self.queue.appendleft(item)
-                    break
-                self._segment += 1
-                self._lines = self._bytes = 0
-                room = SEGMENT_RECORDS
+        queue, size = self.queue, 0
+        room = SEGMENT_RECORDS - self._lines if self._bytes <= SEGMENT_BYTES else 0
+        while count > 0 and queue and size < QUEUE_BYTES // 4:
+            item = queue.popleft()
+            if item.line is not None:
+                if room <= 0:
+                    if taken:
+                        queue.appendleft(item)
+                        break
+                    self._segment += 1
+                    self._lines = self._bytes = 0
+                    room = SEGMENT_RECORDS
+                room -= 1
             taken.append(item)
             size += item.size
-            room -= item.line is not None
+            count -= 1
         return taken
 
     def _write(self, taken: list[Appended]) -> None:
@@ -224,9 +226,12 @@ class Recorder:
             self._spoke = time.monotonic()
         finally:
             done = self.spool.count - before
+            size = 0
             for number, item in enumerate(taken[:done], before):
-                item.written(number)
-            self.waiting -= sum(item.size for item in taken[:done])
+                size += item.size
+                # What it says is in the spool now.
+                item.number, item.body, item.line = number, b"", None
+            self.waiting -= size
             self.queue.extendleft(reversed(taken[done:]))
         if captured:
             self._lines += captured

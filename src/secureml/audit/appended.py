@@ -55,12 +55,6 @@ class Appended:
         self.size = size
         self._recorder = recorder
 
-    def written(self, number: int) -> None:
-        """Note where in the spool it is, and forget what it says."""
-        self.number = number
-        self.body = b""
-        self.line = None
-
     @property
     def index(self) -> int | None:
         """Its leaf in the log; None until a checkpoint covers it."""

@@ -40,7 +40,7 @@ __all__ = [
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _CHUNK = 1 << 20
 _MANY = 4
-_AT_ONCE = 16
+_AT_ONCE = 8
 TEMPORARY = ".writing-"
 """How the names of files begin that are not yet what they will be."""
 
