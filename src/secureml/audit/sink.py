@@ -324,10 +324,14 @@ class AuditLog(Reading, Governing):
                 sequencer.after.remove(anchoring.step)
             sequencer.leave()
 
+    def _open_spool(self, sequencer: Sequencer) -> Spool:
+        """Return where this writer's records go; elsewhere when a daemon takes them."""
+        return Spool(sequencer.directory, self.log.files)
+
     def _make(self) -> Recorder:
         sequencer = self._join()
         recorder = Recorder(
-            Spool(sequencer.directory, self.log.files),
+            self._open_spool(sequencer),
             sequencer,
             self.clock,
             heartbeat=self.heartbeat,

@@ -16,8 +16,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-from secureml.audit._lives import begins
-from secureml.audit._recorder import Recorder
 from secureml.audit.appended import TIMEOUT
 from secureml.audit.daemon._intake import RESERVED
 from secureml.audit.daemon._line import PATIENCE, RemoteSpool, no_answer
@@ -290,33 +288,17 @@ class RemoteAuditLog(AuditLog):
         if follower is not None:
             follower.leave()
 
-    def _open_spool(self) -> "Spool":
+    def _finish_after_crash(self) -> None:
+        """Do nothing: what was begun is the owner's to finish."""
+
+    def _open_spool(self, sequencer: "Sequencer") -> "Spool":
+        del sequencer
         spool = RemoteSpool(self._address, user=self._user, patience=self._patience)
         if self._follower is not None:
             self._follower.spool = spool
         if isinstance(self.log, RemoteLog):
             self.log.spool = spool
         return cast("Spool", spool)
-
-    def _make(self) -> Recorder:
-        sequencer = self._join()
-        recorder = Recorder(
-            self._open_spool(),
-            sequencer,
-            self.clock,
-            heartbeat=self.heartbeat,
-            start=self._start_bodies,
-            anchoring=self._anchoring,
-        )
-        self._building = recorder
-        try:
-            recorder.run()
-            begins(self)
-            self._recorder = recorder
-        finally:
-            self._building = None
-        self._sealed = False
-        return recorder
 
     def after_fork(self) -> None:
         """Become a writer of its own: this is the copy that a forked child got."""
