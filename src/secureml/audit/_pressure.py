@@ -12,7 +12,7 @@ from typing import Final
 from secureml.audit._recorder import QUEUE_BYTES, Recorder
 from secureml.audit.appended import TIMEOUT
 from secureml.audit.record import MAX_LEAF, PREFIX_SIZE
-from secureml.errors import StoreError
+from secureml.errors import SecureMLError, StoreError
 
 __all__ = ["PAUSE", "await_room", "check_size", "make_room"]
 
@@ -39,7 +39,11 @@ def make_room(recorder: Recorder, on_failure: str) -> bool:
         # A full queue is written by whoever fills it: that is the back pressure.
         while _blocked(recorder) and not recorder.inside:
             if recorder.trouble is None:
-                recorder.flush()
+                try:
+                    recorder.flush()
+                except SecureMLError as error:
+                    # Whoever meets it first waits, or is refused and counted, as those behind.
+                    recorder.trouble = error
             elif time.monotonic() > deadline or on_failure != "block":
                 break
             else:
