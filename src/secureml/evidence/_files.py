@@ -164,7 +164,12 @@ def make_directories(files: Files, path: Path, *, mode: int, changed: set[Path])
         missing.append(path)
         path = path.parent
     for directory in reversed(missing):
-        files.make_directory(directory, mode)
+        try:
+            files.make_directory(directory, mode)
+        except FileExistsError:
+            # Another process makes the same ones, and may not have synced them yet.
+            if not directory.is_dir():
+                raise
         changed.add(directory.parent)
 
 

@@ -368,6 +368,8 @@ def _sweep(at: Settings, found: Sequence[str], published: int, size: int) -> tup
                 f"write-ahead file together have {size}",
                 fix=_RESTORE,
             )
+    # First: what is removed here is needed by the checkpoint before this one.
+    _sync_names(at)
     for name in extra:
         at.files.remove(at.directory / name)
     for here, _, _ in os.walk(at.directory / "tile", topdown=False):
@@ -378,7 +380,6 @@ def _sweep(at: Settings, found: Sequence[str], published: int, size: int) -> tup
         beside = path.with_name(TEMPORARY + path.name)
         if beside.exists():
             at.files.remove(beside)
-    _sync_names(at)
     return tuple(extra)
 
 
