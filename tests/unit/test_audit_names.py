@@ -63,8 +63,8 @@ def test_functions_keep_their_names(bare: Callable[[str], str]) -> None:
 
 def test_another_name_is_an_attribute_error() -> None:
     """A misspelt name is an error, not a module."""
-    with pytest.raises(AttributeError, match="has no attribute 'qery'"):
-        _ = audit.qery
+    with pytest.raises(AttributeError, match="has no attribute 'questions'"):
+        _ = audit.questions
 
 
 def test_a_name_loads_what_it_needs(bare: Callable[[str], str]) -> None:
