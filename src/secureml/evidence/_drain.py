@@ -122,6 +122,7 @@ class Drain:
         ended: Whether the writer said that it was done.
         trouble: ``corrupt`` or ``gap`` when it has to be set aside; else empty.
         discarded: Bytes of a torn end.
+        more: Whether the last reading ended for its limit, and not for the end of the spool.
     """
 
     def __init__(self, directory: Path, writer: bytes, files: Files) -> None:
@@ -129,6 +130,7 @@ class Drain:
         self.ended = False
         self.trouble = ""
         self.discarded = 0
+        self.more = False
         self._directory = directory
         self._files = files
         self._number = self._later(0) or 0
@@ -193,12 +195,12 @@ class Drain:
         # Asked before reading: whatever the writer wrote before it went is then seen.
         gone = self.gone()
         size = 0
+        self.more = False
         # A line that was cut is read as a whole: half of one would look like nothing new.
         while (size < limit or self._pieces) and not self.trouble and not self.ended:
             payload = self._next(gone=gone, mark=mark)
             if payload is None:
                 break
-            size += len(payload)
             batch = self._decode(payload)
             if batch is None:
                 continue
@@ -213,6 +215,9 @@ class Drain:
             elif batch.bodies:
                 mark += len(batch.bodies)
                 found.append(batch)
+                # What is in the log already is passed over, however much it is.
+                size += sum(map(len, batch.bodies)) + sum(map(len, batch.lines))
+                self.more = size >= limit
         return found
 
     def _decode(self, payload: bytes) -> Batch | None:

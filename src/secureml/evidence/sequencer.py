@@ -285,23 +285,35 @@ class Sequencer:
 
     def _merge_all(self) -> None:
         while True:
-            while self._round():
+            done: set[bytes] = set()
+            while self._round(done):
                 pass
+            if self._log.hands_over:
+                self._log.commit(())
             self._published = time.monotonic()
             if not self._bury():
                 return
             # What was said of the dead is merged as well.
             self._refresh()
 
-    def _round(self) -> bool:
-        """Commit about `LIMIT` bytes; return whether there may be more."""
+    def _round(self, done: set[bytes]) -> bool:
+        """
+        Commit about `LIMIT` bytes; return whether there is more.
+
+        Args:
+            done: Writers that were read to their end: what they write meanwhile waits for
+                the next step, or this one would never end.
+        """
         batches: list[Batch] = []
         entries: list[list[bytes]] = []
         read: list[Drain] = []
         left = LIMIT
         # Whoever came last comes first next time, so that nobody waits for ever.
-        for writer, drain in list(self._drains.items()):
-            for batch in drain.read(self._marks.get(writer, 0), left):
+        for writer, drain in [one for one in self._drains.items() if one[0] not in done]:
+            found = drain.read(self._marks.get(writer, 0), left)
+            if not drain.more:
+                done.add(writer)
+            for batch in found:
                 composed = self.merge.compose(writer, batch.first, batch.bodies)
                 if max(map(len, composed)) > MAX_ENTRY or not all(batch.bodies):
                     # No writer makes such records, and what comes after them cannot be taken.
@@ -315,21 +327,18 @@ class Sequencer:
                 if drain not in read[-1:]:
                     read.append(drain)
             if drain not in read[-1:]:
+                drain.settle()
                 drain.close()
                 continue
             self._drains[writer] = self._drains.pop(writer)
             if left <= 0 or len(read) >= MANY:
                 break
         if not batches:
-            for drain in self._drains.values():
-                drain.settle()
-            if self._log.hands_over:
-                self._log.commit(())
             return False
         for drain in read:
             drain.sync()
         self.merge.deliver(batches)
-        start = index = self._log.size
+        index = self._log.size
         self._log.commit([entry for composed in entries for entry in composed])
         self.merge.committed()
         for batch, composed in zip(batches, entries, strict=True):
@@ -340,7 +349,7 @@ class Sequencer:
         for drain in read:
             drain.settle()
             drain.close()
-        return index - start > 0
+        return not done.issuperset(self._drains)
 
     def _bury(self) -> bool:
         """Remove the spools of writers that are gone; return whether there is more to read."""

@@ -356,3 +356,49 @@ def test_a_thread_does_it_by_itself(yard: Any) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert seen
+
+
+def test_a_step_ends_though_others_write_on(yard: Any) -> None:
+    """What comes while the sequencer is at work waits for the next step."""
+    spools = [yard.spool(), yard.spool()]
+    merge = rig.Plain()
+    times: list[int] = []
+
+    def deliver(_: object) -> None:
+        times.append(1)
+        for spool in spools:
+            write(spool, b"more")
+
+    merge.deliver = deliver
+    for spool in spools:
+        write(spool, b"first")
+    sequencer = yard.sequencer(merge)
+    sequencer.step(now=True)
+    assert 1 == len(times)
+    sequencer.step(now=True)
+
+    assert 2 == len(times)
+    assert all([b"first", b"more"] == yard.bodies(spool) for spool in spools)
+
+
+def test_much_that_is_in_the_log_already(yard: Any) -> None:
+    """A dead writer's last records are taken, however much before them was taken long ago."""
+    spool = yard.spool(size=4 << 20)
+    bodies = [b"%06d" % n + b"x" * 60_000 for n in range(300)]
+    spool.write(bodies, [b""] * 300, details=0)
+    first = yard.sequencer()
+    for path in yard.spools.glob("*.spool"):
+        os.link(path, yard.base / path.name)
+    first.step(now=True)
+    first.leave()
+    write(spool, b"last")
+    spool.abandon()
+    # A loss of power brings back what was removed.
+    for path in yard.base.glob("*.spool"):
+        if not (yard.spools / path.name).exists():
+            path.rename(yard.spools / path.name)
+    merge = rig.Plain()
+    yard.sequencer(merge).step(now=True)
+
+    assert [*bodies, b"last"] == yard.bodies(spool)
+    assert [(spool.writer, 301, "clean", 0)] == merge.buried
