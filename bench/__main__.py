@@ -41,7 +41,8 @@ def main() -> None:
             began = time.monotonic()
             rows = module.rows(quick=options.quick)
             print(f"{title}: {time.monotonic() - began:.0f} s", file=sys.stderr)
-            tables += [f"## {title}", "", *_table(rows), ""]
+            about = getattr(module, "ABOUT", "")
+            tables += [f"## {title}", "", *([about] if about else []), *_table(rows), ""]
             budgets += [line for row in rows for line in _budgets(row)]
     page = "\n".join([*_head(budgets, quick=options.quick), *tables])
     if options.print or options.only:

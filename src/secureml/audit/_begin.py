@@ -87,8 +87,13 @@ def _read(call: Call, args: tuple[object, ...], kwargs: Mapping[str, object]) ->
     """
     plan = call.plan
     try:
-        if plan.special or call.ambient is not None:
+        around = call.ambient
+        if around is not None and around.said[0] is plan:
+            _, call.actor, call.groups = around.said
+        elif plan.special or around is not None:
             _read_fields(call, plan, args, kwargs)
+            if around is not None and not plan.special:
+                around.said = (plan, call.actor, call.groups)
         if plan.inputs:
             _read_inputs(call, plan, args, kwargs)
         if plan.profiles:

@@ -33,14 +33,17 @@ class Ambient:
         user: Who asks, as given; None where nobody was named.
         members: Member → its JSON, comma first.
         groups: The members put together as `_members.grouped` does.
+        said: What the last audited function made of all this, behind its plan: many calls of
+            one function in one context say the same.
     """
 
-    __slots__ = ("groups", "members", "user")
+    __slots__ = ("groups", "members", "said", "user")
 
     def __init__(self, user: object, members: dict[str, str]) -> None:
         self.user = user
         self.members = members
         self.groups = grouped(members)
+        self.said: tuple[object, str, tuple[str, ...]] = (None, "", ())
 
     def __repr__(self) -> str:
         return f"<Ambient {', '.join(sorted(self.members))}>"

@@ -67,6 +67,37 @@ def test_everything_that_can_be_said(bench: Any, audited: Any) -> None:
     assert (outside.actor, said(outside)) == (None, {})
 
 
+def test_functions_in_one_context_say_their_own(bench: Any, audited: Any) -> None:
+    """What one function made of a context is not what another one, or another call, says."""
+    north = audited(tenant=Constant("north"))(lambda: None)
+    south = audited(tenant=Constant("south"))(lambda: None)
+    named = audited(user="who", session="at")(lambda who, at: None)  # noqa: ARG005  read by path
+
+    with context(user="alice", session="s-1", tenant="west"):
+        for function in (north, north, south, north):
+            function()
+        for who in ("bob", "carol"):
+            named(who, f"s-{who}")
+        north()
+    with context(user="dave"):
+        north()
+
+    of = bench.log.pseudonyms.of
+    assert [(r.actor, said(r)) for r in bench.calls()] == [
+        (of(who), {"tenant": tenant} | ({"session": session} if session else {}))
+        for who, tenant, session in (
+            ("alice", "north", "s-1"),
+            ("alice", "north", "s-1"),
+            ("alice", "south", "s-1"),
+            ("alice", "north", "s-1"),
+            ("bob", "west", "s-bob"),
+            ("carol", "west", "s-carol"),
+            ("alice", "north", "s-1"),
+            ("dave", "north", ""),
+        )
+    ]
+
+
 def test_inner_contexts_add_and_win(bench: Any, audited: Any) -> None:
     """A context inside another adds to it, and wins where both speak; it ends with its block."""
     predict = audited()(lambda: None)
