@@ -78,7 +78,8 @@ if hasattr(os, "register_at_fork"):
 
 def boot_id() -> str:
     """Return the id of this boot of the machine; empty where there is none."""
+    # Bytes: to look up a codec takes a lock, which a child of fork may find locked for ever.
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_bytes().decode().strip()
     except (OSError, UnicodeDecodeError):
         return ""

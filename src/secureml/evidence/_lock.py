@@ -155,7 +155,7 @@ class _Held:
 
     def _busy(self) -> StoreBusyError:
         try:
-            holder = self._path.read_text("ascii")[:32].strip()
+            holder = self._path.read_bytes()[:32].decode("ascii").strip()
         except (OSError, UnicodeDecodeError):
             holder = ""
         who = f"process {holder}" if holder.isdigit() else "another process"
