@@ -424,7 +424,7 @@ def damage(spool: Spool, body: bytes) -> None:
     """Change a byte of the first segment."""
     path = segment_path(spool.directory, spool.writer, 0)
     data = path.read_bytes()
-    path.write_bytes(data.replace(body, b"\0" + body[1:]))
+    path.write_bytes(data[:64] + data[64:].replace(body, b"\0" + body[1:]))
 
 
 def test_a_spool_that_was_changed_is_set_aside(house: House) -> None:

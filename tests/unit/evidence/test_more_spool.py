@@ -287,7 +287,7 @@ def test_a_living_writer_is_waited_for(tmp_path: Path) -> None:
 def flipped(spool: Spool, body: bytes) -> None:
     """Change one byte of a record in the first segment."""
     data = segment(spool).read_bytes()
-    at = data.index(body)
+    at = data.index(body, HEAD_SIZE)
     patch(segment(spool), at, bytes([data[at] ^ 1]))
 
 
