@@ -173,7 +173,7 @@ def interop(session: nox.Session) -> None:
 
 @nox.session
 def mutants(session: nox.Session) -> None:
-    """Every hand-made fault in floors 1 to 4 is noticed by a test."""
+    """Every hand-made fault in floors 1 to 4 and in `audit` is noticed by a test; 12 minutes."""
     session.install(*PINS, *TEST, ".[demo,safetensors]")
     session.run("python", "tests/mutants/run.py", *session.posargs)
 

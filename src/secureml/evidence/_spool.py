@@ -206,7 +206,8 @@ class Spool:
                 self._batch(bodies[start:number], lines[start:number], details)
                 start, total = number, 0
             total += size
-        self._batch(bodies[start:], lines[start:], details)
+        if bodies:
+            self._batch(bodies[start:], lines[start:], details)
 
     def _batch(self, bodies: Sequence[bytes], lines: Sequence[bytes], details: int) -> None:
         kind = 1
