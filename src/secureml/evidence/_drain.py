@@ -133,7 +133,7 @@ class Drain:
         self.more = False
         self._directory = directory
         self._files = files
-        self._number = self._later(0) or 0
+        self._number = next(iter(self._later(0)), 0)
         self._following = self._number
         self._removed = self._number
         self._fd = -1
@@ -144,10 +144,9 @@ class Drain:
         self._touched: dict[int, int] = {}
         self._acks = -1
 
-    def _later(self, number: int) -> int | None:
-        """Return the first segment from *number* on; a crash may keep one whose elder is gone."""
-        found = _segments(self._directory).get(self.writer, ())
-        return next((one for one in found if one >= number), None)
+    def _later(self, number: int) -> list[int]:
+        """Return the segments from *number* on, of which a crash may have kept any."""
+        return [one for one in _segments(self._directory).get(self.writer, ()) if one >= number]
 
     def wanted(self) -> int:
         """
@@ -322,15 +321,22 @@ class Drain:
     def _moved_on(self) -> bool:
         """Return whether the writer writes to a later segment; one is always kept ahead."""
         self._following = self._number + 1
-        fd = self._open(self._following)
+        if self._begun(self._following):
+            return True
+        # Usually that one lies ready, and none behind it.  It stays empty for ever where
+        # the writer failed at its first frame and then needed a larger one.
+        near, far = (
+            os.path.lexists(segment_path(self._directory, self.writer, self._number + ahead))
+            for ahead in (1, 2)
+        )
+        later = [] if near and not far else self._later(self._following)
+        self._following = next(iter(later), self._following)
+        return any(self._begun(number) for number in later)
+
+    def _begun(self, number: int) -> bool:
+        fd = self._open(number)
         if fd < 0:
-            later = self._later(self._following)
-            if later is None or self.trouble:
-                return False
-            self._following = later
-            fd = self._open(later)
-            if fd < 0:
-                return False
+            return False
         try:
             return bool(os.pread(fd, frame.HEADER_SIZE, HEAD_SIZE).strip(b"\0"))
         finally:

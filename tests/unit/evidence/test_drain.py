@@ -196,6 +196,20 @@ def test_a_segment_whose_elder_is_gone(yard: Any) -> None:
     assert ([b"a"], "gap") == (taken(drain), drain.trouble)
 
 
+def test_a_segment_that_stayed_empty(yard: Any) -> None:
+    """A writer that failed at a segment's first frame and left it is read on in the next."""
+    for last in ((), (batch(1, b"b"),)):
+        drain = put(
+            yard,
+            segment(batch(0, b"a")),
+            segment(number=1),
+            segment(number=2),
+            segment(*last, number=3),
+        )
+        assert [b"a", b"b"][: 1 + len(last)] == taken(drain)
+        assert drain.trouble == ""
+
+
 # Lines over several frames
 
 
