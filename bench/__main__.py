@@ -32,6 +32,7 @@ def main() -> None:
     options = parser.parse_args()
 
     sys.path.insert(0, str(HERE))
+    load = _load()
     tables: list[str] = []
     budgets: list[str] = []
     for path in sorted(HERE.glob("bench_*.py")):
@@ -44,7 +45,7 @@ def main() -> None:
             about = getattr(module, "ABOUT", "")
             tables += [f"## {title}", "", *([about] if about else []), *_table(rows), ""]
             budgets += [line for row in rows for line in _budgets(row)]
-    page = "\n".join([*_head(budgets, quick=options.quick), *tables])
+    page = "\n".join([*_head(budgets, load, quick=options.quick), *tables])
     if options.print or options.only:
         print(page)
     else:
@@ -52,7 +53,7 @@ def main() -> None:
         print(f"wrote {PAGE}")
 
 
-def _head(budgets: list[str], *, quick: bool) -> list[str]:
+def _head(budgets: list[str], load: str, *, quick: bool) -> list[str]:
     """Return what was measured where, and what was within its budget."""
     libraries = ", ".join(f"{name} {_version(name)}" for name in LIBRARIES)
     return [
@@ -69,6 +70,7 @@ def _head(budgets: list[str], *, quick: bool) -> list[str]:
         f"| Python | {platform.python_version()} |",
         f"| libraries | {libraries} |",
         f"| OpenSSL | {_openssl()} |",
+        f"| load before and after | {load}, {_load()} |",
         "",
         *(["Measured with `--quick`: less exact.", ""] if quick else []),
         "## Budgets",
@@ -137,6 +139,11 @@ def _processor() -> str:
         return platform.processor() or "unknown"
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else "unknown"
+
+
+def _load() -> str:
+    """Return how many processes wanted a core in the last minute."""
+    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
 
 
 def _openssl() -> str:
