@@ -15,7 +15,6 @@ import os
 import re
 import stat
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Final
 
 from secureml.evidence._files import Files, write_all
 from secureml.evidence._flock import hold, is_held
+from secureml.evidence._judging import LARGEST, frame_at, is_torn_head, was_synced
 from secureml.evidence._spool import (
     ACK,
     BATCH,
@@ -40,9 +40,6 @@ __all__ = ["ASIDE", "Batch", "Drain", "sweep", "writers"]
 
 ASIDE: Final = "aside"
 """Directory of the spools that were set aside."""
-
-_LARGEST: Final = HEAD_SIZE + frame.HEADER_SIZE + frame.MAX_PAYLOAD
-"""Bytes of a segment: no frame is longer, and a segment of many frames is shorter."""
 
 _LONGEST: Final = 1 << 30
 """Bytes of a details line: nobody reads a longer one."""
@@ -290,10 +287,10 @@ class Drain:
             fd = self._fd
             if fd < 0:
                 return None
-            payload = _frame_at(fd, self._at)
+            payload = frame_at(fd, self._at)
             if payload is None and self._moved_on():
                 # Looked at again: it may have been written between the two looks.
-                payload = _frame_at(fd, self._at)
+                payload = frame_at(fd, self._at)
                 if payload is None:
                     if self._is_blank(fd):
                         self._leave()
@@ -344,9 +341,11 @@ class Drain:
 
     def _judge_end(self, fd: int, mark: int) -> None:
         size = os.fstat(fd).st_size
-        rest = os.pread(fd, max(0, min(size, _LARGEST) - self._at), self._at)
+        rest = os.pread(fd, max(0, min(size, LARGEST) - self._at), self._at)
         self.discarded = len(rest.rstrip(b"\0"))
-        if size > _LARGEST or (self.discarded and _was_synced(rest, mark)):
+        head = os.pread(fd, HEAD_SIZE, 0)
+        torn = self._is_ours(fd) or is_torn_head(head, self.writer, self._number)
+        if size > LARGEST or not torn or (self.discarded and was_synced(rest, mark)):
             self.trouble = "corrupt"
 
     def _leave(self) -> None:
@@ -433,6 +432,8 @@ class Drain:
         """
         self.close()
         aside = self._directory / ASIDE
+        while aside.is_symlink() or (aside.exists() and not aside.is_dir()):
+            aside = aside.with_name(aside.name + "~")
         if not aside.is_dir():
             self._files.make_directory(aside, 0o700)
         for path in self._paths():
@@ -459,39 +460,3 @@ class Drain:
             os.close(fd)
         self._touched.clear()
         self._fd = self._acks = -1
-
-
-def _frame_at(fd: int, at: int) -> bytes | None:
-    """Return the payload of the whole frame at an offset; None when there is none."""
-    head = os.pread(fd, frame.HEADER_SIZE, at)
-    length = int.from_bytes(head[:4])
-    if len(head) < frame.HEADER_SIZE or not 1 <= length <= frame.MAX_PAYLOAD:
-        return None
-    payload = os.pread(fd, length, at + frame.HEADER_SIZE)
-    if len(payload) < length or zlib.crc32(payload) != int.from_bytes(head[4:]):
-        return None
-    return payload
-
-
-def _was_synced(rest: bytes, mark: int) -> bool:
-    """
-    Return whether a good frame in *rest* says that records from *mark* on had been on the disk.
-
-    Also true where it takes too long to tell: no crash leaves such bytes.
-    """
-    view = memoryview(rest)
-    work = 8 * len(rest) + _LARGEST
-    for match in _BATCHES.finditer(rest):
-        at = match.start()
-        start = at + frame.HEADER_SIZE
-        payload = view[start : start + int.from_bytes(view[at : at + 4])]
-        if len(payload) < BATCH.size or BATCH.unpack_from(payload)[2] <= mark:
-            continue
-        work -= len(payload)
-        if work < 0 or zlib.crc32(payload) == int.from_bytes(view[at + 4 : start]):
-            return True
-    return False
-
-
-_BATCHES: Final = re.compile(rb"(?=[\x00\x01][\x00-\xff]{7}[\x01\x04])", re.DOTALL)
-"""Where a frame with records may begin: its length, its checksum, and its kind."""

@@ -168,6 +168,18 @@ def test_a_head_of_another(yard: Any) -> None:
     assert (taken(drain), drain.trouble) == ([], "corrupt")
 
 
+def test_a_head_that_a_crash_tore(yard: Any) -> None:
+    """Of a head that was not synced any part may be missing; any other byte in it is damage."""
+    head = Head(WRITER, 0, 3).encode()
+    for cut in range(HEAD_SIZE):
+        for data in (head[:cut], head[:cut] + bytes(HEAD_SIZE), bytes(cut) + head[cut:]):
+            drain = put(yard, data)
+            assert (taken(drain), drain.trouble) == ([], "")
+    for at in {*range(32), *range(40, HEAD_SIZE)}:
+        drain = put(yard, head[:at] + bytes([head[at] ^ 0x81]) + head[at + 1 :] + bytes(99))
+        assert (taken(drain), drain.trouble) == ([], "corrupt")
+
+
 def test_what_is_in_the_log_is_passed_over(yard: Any) -> None:
     """Records below the mark are not read again, wherever it falls in a frame."""
     bodies = [b"%d" % n for n in range(7)]
