@@ -175,8 +175,8 @@ def test_a_head_that_a_crash_tore(yard: Any) -> None:
         for data in (head[:cut], head[:cut] + bytes(HEAD_SIZE), bytes(cut) + head[cut:]):
             drain = put(yard, data)
             assert (taken(drain), drain.trouble) == ([], "")
-    for at in {*range(32), *range(40, HEAD_SIZE)}:
-        drain = put(yard, head[:at] + bytes([head[at] ^ 0x81]) + head[at + 1 :] + bytes(99))
+    for at in range(32):
+        drain = put(yard, head[:at] + bytes([head[at] ^ 0xFF]) + head[at + 1 :] + bytes(99))
         assert (taken(drain), drain.trouble) == ([], "corrupt")
 
 
