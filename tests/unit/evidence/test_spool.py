@@ -315,6 +315,28 @@ def test_a_lock_that_is_just_cleared_away(yard: Any, monkeypatch: pytest.MonkeyP
     assert len({first, one.writer, two.writer}) == 3
 
 
+def test_processes_that_begin_together(tmp_path: Path) -> None:
+    """Who finds that another process has just made the same directory goes on, and syncs it."""
+    disk = rig.Faulty()
+    synced: list[str] = []
+
+    def late(path: Path, mode: int) -> None:
+        path.mkdir(mode=mode)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+
+    disk.make_directory = late
+    disk.sync_directory = lambda path: synced.append(path.name)
+    yard = rig.Yard(tmp_path, disk)
+    write(yard.spool(), b"one")
+
+    assert {"private", "spool", "log", tmp_path.name} <= set(synced)
+    yard.close()
+
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="could not make a spool"):
+        Spool(tmp_path / "file" / "log", rig.Quick())
+
+
 def test_a_lock_on_a_file_that_is_gone_is_none(tmp_path: Path) -> None:
     """Who locked a file that somebody removed meanwhile makes it anew."""
     path = tmp_path / "lock"
