@@ -202,14 +202,18 @@ def test_storms(tmp_path: Path) -> None:
     among = {process.pid for process in running}
     deadline = time.monotonic() + 60
     while len(among) > 6 and time.monotonic() < deadline:
-        time.sleep(0.25)
-        kill_leader(tmp_path, among)
+        # When some work was done: before, there is nothing that a kill could take.
+        if acknowledged(tmp_path) > 40 * (9 - len(among)):
+            kill_leader(tmp_path, among)
+        time.sleep(0.02)
+        if all(process.poll() is not None for process in running):
+            break
     for process in running:
         finish(process, code=None)
-    killed = 8 - len(among)
-    assert Counter({0: 8 - killed, -signal.SIGKILL: killed}) == Counter(
-        process.returncode for process in running
-    )
+    codes = Counter(process.returncode for process in running)
+    killed = codes[-signal.SIGKILL]
+    assert codes[0] == 8 - killed
+    assert killed >= 1
     records = check(tmp_path)
 
     assert types(records)["call"] >= (8 - killed) * 7 * 48
