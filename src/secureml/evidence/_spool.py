@@ -149,8 +149,7 @@ class Spool:
         self._count = 0
         self._ahead: tuple[int, int, int] | None = None
         self._lock: Hold | None = None
-        self._ranges: list[tuple[int, int, int]] = []
-        self._ack_at = 0
+        self._noted: tuple[int, list[tuple[int, int, int]]] = (0, [])
         changed: set[Path] = set()
         try:
             make_directories(files, directory, mode=0o700, changed=changed)
@@ -372,13 +371,12 @@ class Spool:
 
     def acknowledged(self) -> int:
         """Return how many records are under a checkpoint."""
-        self._read_acks()
-        return self._ranges[-1][0] + self._ranges[-1][1] if self._ranges else 0
+        ranges = self._read_acks()
+        return ranges[-1][0] + ranges[-1][1] if ranges else 0
 
     def index_of(self, number: int) -> int | None:
         """Return the place of record *number* in the log; None before, and long after."""
-        self._read_acks()
-        for first, count, index in reversed(self._ranges):
+        for first, count, index in reversed(self._read_acks()):
             if number >= first:
                 return index + number - first if number < first + count else None
         return None
@@ -389,19 +387,22 @@ class Spool:
             self.directory.glob(f"{self.writer.hex()}-*")
         )
 
-    def _read_acks(self) -> None:
+    def _read_acks(self) -> list[tuple[int, int, int]]:
+        """Return what was noted; any thread may ask, so all that is known changes at once."""
+        at, ranges = self._noted
         try:
             fd = os.open(ack_path(self.directory, self.writer), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            return
+            return ranges
         try:
-            data = os.pread(fd, 1 << 20, self._ack_at)
+            data = os.pread(fd, 1 << 20, at)
         finally:
             os.close(fd)
         whole = len(data) // ACK.size * ACK.size
-        self._ack_at += whole
-        self._ranges.extend(ACK.iter_unpack(data[:whole]))
-        del self._ranges[:-_KEPT]
+        if whole:
+            ranges = [*ranges, *ACK.iter_unpack(data[:whole])][-_KEPT:]
+            self._noted = at + whole, ranges
+        return ranges
 
     # The end
 

@@ -3,6 +3,7 @@
 
 import errno
 import os
+import threading
 from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -285,6 +286,34 @@ def test_acks_are_read_as_they_come(yard: Any) -> None:
     assert spool.acknowledged() == 5
     assert [12, 20, 21, None] == [spool.index_of(n) for n in (2, 3, 4, 5)]
     assert spool.exists()
+
+
+def test_many_threads_ask_for_acks(yard: Any) -> None:
+    """However many threads look at the notes while they come, each of them reads them all."""
+    spool = yard.spool()
+    wrong: list[int] = []
+    stop = threading.Event()
+
+    def look() -> None:
+        seen = 0
+        while not stop.is_set():
+            told = spool.acknowledged()
+            if told < seen - 50 or any(spool.index_of(n) != n + 7 for n in range(told)[-3:]):
+                wrong.append(told)
+            seen = told
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    with ack_path(yard.spools, spool.writer).open("ab", buffering=0) as file:
+        for n in range(1000):
+            file.write(ACK.pack(n, 1, n + 7))
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+    assert not wrong
+    assert spool.acknowledged() == 1000
 
 
 def test_a_spool_that_was_set_aside_acknowledges_nothing(yard: Any) -> None:
