@@ -194,8 +194,7 @@ class KeptSpool(Spool):
 
     def placed(self, after: int) -> list[tuple[int, int, int]]:
         """Return where the records behind the first *after* are: first, count, index."""
-        covered = self.acknowledged()
-        return [] if covered <= after else [one for one in self._ranges if sum(one[:2]) > after]
+        return [one for one in self._read_acks() if sum(one[:2]) > after]
 
 
 class Tokens:
