@@ -139,7 +139,7 @@ class Call:
         plan, chunks = self.plan, self.stream
         if chunks.first < 0:
             self.came()
-        if plan.ready is not None and not plan.lenient:
+        if not plan.lenient:
             plan.ready()
         if plan.chunks is not None and chunks.capturing:
             capture = plan.chunks

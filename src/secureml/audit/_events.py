@@ -3,13 +3,12 @@
 import os
 import time
 from collections.abc import Mapping
-from datetime import datetime
 
 from secureml.clock import Clock, format_time
 from secureml.wire import canonical
 from secureml.wire.canonical import JSON
 
-__all__ = ["event", "new_id", "spell_time"]
+__all__ = ["event", "new_id"]
 
 
 def new_id() -> str:
@@ -30,11 +29,6 @@ def new_id() -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def spell_time(when: datetime) -> str:
-    """Return `format_time` of *when*."""
-    return format_time(when)
-
-
 def event(kind: str, body: Mapping[str, JSON], clock: Clock) -> bytes:
     """Return the JSON of a record of the log itself."""
     return canonical.encode(
@@ -42,7 +36,7 @@ def event(kind: str, body: Mapping[str, JSON], clock: Clock) -> bytes:
             **body,
             "monotonic_us": time.monotonic_ns() // 1000,
             "record": {"id": new_id()},
-            "time": spell_time(clock()),
+            "time": format_time(clock()),
             "type": kind,
         }
     )

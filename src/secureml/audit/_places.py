@@ -2,9 +2,10 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from secureml import detect
+from secureml.audit.value import type_name
 
 __all__ = [
     "MARKERS",
@@ -13,9 +14,7 @@ __all__ = [
     "Refused",
     "Search",
     "Target",
-    "fields_of",
     "shown",
-    "type_name",
 ]
 
 MARKERS: Final = frozenset({"drop", "dropped", "mask", "masked", "token"})
@@ -110,24 +109,6 @@ class Place:
             )
             place = self._below[fits] = Place(targets, self._active, self.search)
         return place
-
-
-def fields_of(value: object) -> list[str] | None:
-    """Return the names of what a dataclass, attrs or pydantic object holds, else None."""
-    kind: Any = type(value)
-    if dataclasses.is_dataclass(kind):
-        return [field.name for field in dataclasses.fields(kind)]
-    if hasattr(kind, "__attrs_attrs__"):
-        return [attribute.name for attribute in kind.__attrs_attrs__]
-    if callable(getattr(kind, "model_dump", None)) and hasattr(kind, "model_fields"):
-        return [*kind.model_fields, *(getattr(value, "model_extra", None) or ())]
-    return None
-
-
-def type_name(kind: type) -> str:
-    """Return how an audit value names a type: ``module.qualname``."""
-    module = kind.__module__
-    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
 
 
 def shown(kind: type) -> str:

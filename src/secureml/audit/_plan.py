@@ -124,7 +124,7 @@ class Plan:
         self.max_capture = settings.max_capture
         self.ledger = Ledger.of(log)
         self.lost = self.ledger.lost
-        self.ready: Callable[[], object] | None = getattr(log, "ready", None)
+        self.ready = log.ready
         self.streams = kind in {"generator", "async-generator"}
         self.head = b'{"action":%s' % canonical.encode(settings.action)
         self.middle = b',"call":%s' % canonical.encode({"kind": kind, "name": name})
@@ -318,7 +318,7 @@ class Plan:
         Raises:
             StoreError: They are not.
         """
-        self.ledger.keys(self.log).sync()
+        self.log.subjects.sync()
 
     def load_names(self) -> None:
         """Read the key of the pseudonyms; what cannot be done is found when it is needed."""

@@ -22,12 +22,19 @@ from secureml.audit._places import (
     Refused,
     Search,
     Target,
-    fields_of,
     shown,
-    type_name,
 )
 from secureml.audit._redacttables import Cells, as_table, put_table, put_words
-from secureml.audit.value import MAX_DEPTH, MAX_SIZE, Array, Object, Table, encode
+from secureml.audit.value import (
+    MAX_DEPTH,
+    MAX_SIZE,
+    Array,
+    Object,
+    Table,
+    encode,
+    fields_of,
+    type_name,
+)
 
 __all__ = ["Counts", "Walk"]
 

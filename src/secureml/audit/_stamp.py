@@ -12,8 +12,7 @@ import time
 from collections import deque
 from typing import Final
 
-from secureml.audit.sink import spell_time
-from secureml.clock import Clock, now
+from secureml.clock import Clock, format_time, now
 
 __all__ = ["NOISE", "Noise", "spell", "stamp"]
 
@@ -95,4 +94,4 @@ def stamp(clock: Clock, noise: bytes) -> tuple[str, str]:
         known = _turn(milli)
     digits = noise.hex()
     name = f"{known[1]}{digits[:3]}-{_VARIANT[noise[9] & 3]}{digits[3:6]}-{digits[6:18]}"
-    return name, f"{known[2]}{_THOUSANDTHS[rest]}Z" if clock is now else spell_time(clock())
+    return name, f"{known[2]}{_THOUSANDTHS[rest]}Z" if clock is now else format_time(clock())

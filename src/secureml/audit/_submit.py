@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 from secureml.audit._stamp import NOISE, stamp
@@ -36,12 +36,11 @@ class Ledger:
     Without a lock: the garbage collector may come here from anywhere.
     """
 
-    __slots__ = ("__weakref__", "_keys", "_lost", "_warned")
+    __slots__ = ("__weakref__", "_lost", "_warned")
 
     def __init__(self) -> None:
         self._lost: deque[_Lost] = deque()
         self._warned = False
-        self._keys: Any = None
 
     @classmethod
     def of(cls, log: AuditLog) -> "Ledger":
@@ -52,17 +51,6 @@ class Ledger:
     def lost(self) -> deque["_Lost"]:
         """What a ``gap`` is to tell of; empty as long as all is well."""
         return self._lost
-
-    def keys(self, log: AuditLog) -> Any:  # noqa: ANN401  SubjectKeys, which is not imported
-        """Return the subject keys of *log*."""
-        if self._keys is None:
-            own = getattr(log, "subjects", None)
-            if own is None:
-                from secureml.sealing import SubjectKeys
-
-                own = SubjectKeys(log.pseudonyms.private)
-            self._keys = own
-        return self._keys
 
     def lose(self, error: Exception, when: str) -> None:
         """Count a record of the time *when* that *error* kept out, and warn the first time."""

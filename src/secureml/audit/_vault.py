@@ -35,7 +35,7 @@ class Vault:
         if not self._subject:
             self._found.append((capture.salt, value_member(capture.quoted, salt, encoded)))
             return f'{capture.head}{commitment}"}}'
-        keys = self._plan.ledger.keys(self._plan.log)
+        keys = self._plan.log.subjects
         sealed: Encrypted = keys.encrypt(
             self._subject, salt + encoded, record=self._record, path=capture.path
         )

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from secureml.audit._anchoring import Anchored, Anchoring, not_witnessed
 from secureml.audit._epochs import Choices
-from secureml.audit._events import event, new_id, spell_time
+from secureml.audit._events import event, new_id
 from secureml.audit._governing import Governing
 from secureml.audit._lives import begins, boot_id, ends, opened
 from secureml.audit._merge import AuditMerge
@@ -39,7 +39,7 @@ from secureml.audit.appended import TIMEOUT, Appended, check_ack
 from secureml.audit.details import Detail, Sealed
 from secureml.audit.pseudonyms import Pseudonyms
 from secureml.audit.record import MAX_LEAF, PREFIX_SIZE, Record
-from secureml.clock import Clock, now
+from secureml.clock import Clock, format_time, now
 from secureml.errors import StoreError
 from secureml.evidence._spool import Spool
 from secureml.evidence.keeping import Epochs
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from secureml.evidence.log import Log
     from secureml.keys.signer import Signer
 
-__all__ = ["Appended", "AuditLog", "new_id", "spell_time"]
+__all__ = ["Appended", "AuditLog", "new_id"]
 
 HEARTBEAT: Final = 60.0
 """Seconds within which a writer writes something, were it only that it lives."""
@@ -255,7 +255,7 @@ class AuditLog(Reading, Governing):
         """
         whole = {
             "record": {"id": new_id()},
-            "time": spell_time(self.clock()),
+            "time": format_time(self.clock()),
             "monotonic_us": time.monotonic_ns() // 1000,
             **body,
         }

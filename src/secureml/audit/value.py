@@ -37,6 +37,8 @@ __all__ = [
     "Table",
     "commit",
     "encode",
+    "fields_of",
+    "type_name",
 ]
 
 MAX_DEPTH: Final = 64
@@ -301,7 +303,7 @@ class _Encoder:
         for key, item in value.items():
             if not isinstance(key, str):
                 msg = (
-                    f"{path!r} has a key of type {_name(type(key))}: the keys of a captured "
+                    f"{path!r} has a key of type {type_name(type(key))}: the keys of a captured "
                     "mapping are text"
                 )
                 raise TypeError(msg)
@@ -445,7 +447,20 @@ _SUBCLASSES: Final[tuple[tuple[type, _Simple], ...]] = (
 )
 
 
-def _name(kind: type) -> str:
+def fields_of(value: object) -> list[str] | None:
+    """Return the names of what a dataclass, attrs or pydantic object holds, else None."""
+    kind: Any = type(value)
+    if dataclasses.is_dataclass(kind):
+        return [field.name for field in dataclasses.fields(kind)]
+    if hasattr(kind, "__attrs_attrs__"):
+        return [attribute.name for attribute in kind.__attrs_attrs__]
+    if callable(getattr(kind, "model_dump", None)) and hasattr(kind, "model_fields"):
+        return [*kind.model_fields, *(getattr(value, "model_extra", None) or ())]
+    return None
+
+
+def type_name(kind: type) -> str:
+    """Return how an audit value names a type: ``module.qualname``."""
     module = kind.__module__
     return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
 
@@ -457,20 +472,11 @@ def _adapt(value: object, path: str) -> object:
     if found is not value:
         return found
     kind = type(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return Object(_name(kind), {f.name: getattr(value, f.name) for f in _fields(value)})
-    if hasattr(kind, "__attrs_attrs__"):
-        names = [attribute.name for attribute in kind.__attrs_attrs__]
-        return Object(_name(kind), {name: getattr(value, name) for name in names})
-    if callable(getattr(kind, "model_dump", None)) and hasattr(kind, "model_fields"):
-        names = [*kind.model_fields, *(getattr(value, "model_extra", None) or ())]
-        return Object(_name(kind), {name: getattr(value, name) for name in names})
+    names = fields_of(value)
+    if names is not None:
+        return Object(type_name(kind), {name: getattr(value, name) for name in names})
     msg = (
-        f"{path!r} is of type {_name(kind)}, which has no encoding in audit-value/1: capture a "
-        "part of it (text, numbers, lists, mappings, arrays, tables, dataclasses)"
+        f"{path!r} is of type {type_name(kind)}, which has no encoding in audit-value/1: capture "
+        "a part of it (text, numbers, lists, mappings, arrays, tables, dataclasses)"
     )
     raise TypeError(msg)
-
-
-def _fields(value: object) -> tuple["dataclasses.Field[object]", ...]:
-    return dataclasses.fields(value)  # type: ignore[arg-type]
