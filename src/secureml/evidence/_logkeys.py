@@ -55,7 +55,7 @@ class LogKeys:
         if epochs is not None and epoch_of is None:
             msg = "epochs= needs epoch_of=, which returns what an entry says of the next key"
             raise TypeError(msg)
-        self._trust, self._role = trust, role
+        self.trust, self.role = trust, role
         self._epochs, self._epoch_of = epochs, epoch_of
         self._first: Identity | None = None
         self._notes: list[str] = []
@@ -81,9 +81,9 @@ class LogKeys:
         """
         checkpoint = Checkpoint.decode(Note.decode(note).text)
         if self._epochs is not None:
-            self._first = first_of(self._trust, self._role, checkpoint.origin)
+            self._first = first_of(self.trust, self.role, checkpoint.origin)
         if self._first is None:
-            return verify_checkpoint(note, trust=self._trust, role=self._role, strict=True)
+            return verify_checkpoint(note, trust=self.trust, role=self.role, strict=True)
         if isinstance(self._epochs, str | os.PathLike):
             self._notes = read_notes(self._epochs)
         else:
@@ -96,7 +96,7 @@ class LogKeys:
             return self._last(directory, low, high, checkpoint.size)
 
         chain = chain_of(
-            self._first, trust=self._trust, notes=self._notes, leaf=find, role=self._role
+            self._first, trust=self.trust, notes=self._notes, leaf=find, role=self.role
         )
         try:
             return chain.verify(note, strict=True)
@@ -126,12 +126,12 @@ class LogKeys:
             return None
         return verify_epochs(
             self._first,
-            trust=self._trust,
+            trust=self.trust,
             leaves=self._leaves,
             notes=self._notes,
             head=note,
             roots=roots.__getitem__,
-            role=self._role,
+            role=self.role,
         )
 
     def _last(self, directory: LogDirectory, low: int, high: int, size: int) -> EpochLeaf | None:

@@ -18,7 +18,7 @@ from secureml.errors import (
     UnexpectedFileError,
 )
 from secureml.evidence._files import read_file
-from secureml.evidence._tree import FULL, HASH, Tile, TileTree, hash_leaves, tile_width
+from secureml.evidence._tree import FULL, HASH, Tile, TileTree, hash_leaves, split, tile_width
 from secureml.wire import tiles
 from secureml.wire.checkpoint import Checkpoint
 from secureml.wire.note import Note
@@ -239,6 +239,7 @@ def rebuild(
     *,
     bundle: Callable[[int, int], list[bytes]],
     tile: Callable[[int, int, int], bytes],
+    absent: Collection[int] = (),
     cuts: Collection[int] = (),
     visit: Callable[[int, list[bytes]], None] | None = None,
     keep: Callable[[Tile], None] | None = None,
@@ -255,8 +256,11 @@ def rebuild(
         root: Root hash that the checkpoint states.
         bundle: Returns the entries of the bundle at an index and width.
         tile: Returns the hashes of the tile at a level, index and width.
+        absent: Numbers of full bundles that were pruned: there the hashes of their
+            tile are taken, and lead to the root like all others.
         cuts: Sizes of prefixes whose roots are wanted.
-        visit: Is shown the index of the first entry of each bundle, and the entries.
+        visit: Is shown the index of the first entry of each bundle that is there,
+            and the entries.
         keep: Is shown each tile, once it is rebuilt.
 
     Raises:
@@ -279,11 +283,13 @@ def rebuild(
             keep(built)
 
     for index in range((size + FULL - 1) // FULL):
-        first = index * FULL
-        entries = bundle(index, tile_width(size, 0, index))
-        if visit is not None:
-            visit(first, entries)
-        hashes = hash_leaves(entries)
+        if index in absent:
+            hashes = split(tile(0, index, FULL))
+        else:
+            entries = bundle(index, tile_width(size, 0, index))
+            if visit is not None:
+                visit(index * FULL, entries)
+            hashes = hash_leaves(entries)
         while wanted and wanted[0] <= tree.size + len(hashes):
             cut = wanted.pop(0)
             head = cut - tree.size
@@ -296,6 +302,8 @@ def rebuild(
     for built in tree.partial():
         compare(built)
     if wrong or tree.root() != root:
+        if absent:
+            raise _blame_roughly(size, root, tree, wrong)
         raise _blame(size, root, tree, wrong, tile)
     return Rebuilt(tree, roots)
 
@@ -338,4 +346,25 @@ def _blame(
         why=f"it does not hash to what {path!r} has for it, nor do the entries lead to the "
         "root of the signed checkpoint",
         fix=_COPY,
+    )
+
+
+def _blame_roughly(
+    size: int, root: bytes, tree: TileTree, wrong: list[tuple[int, int, int]]
+) -> DigestMismatchError:
+    """Say where a pruned log was changed: without its entries nobody can tell a tile's word."""
+    found = tree.root()
+    if wrong:
+        level, index, _ = min(wrong)
+        path = tiles.tile_path(level, index, tile_width(size, level, index))
+        start, end = index * FULL << 8 * level, min(size, (index + 1) * FULL << 8 * level)
+        what = f"{path!r}, or one of the entries {start} to {end - 1}, was changed"
+    else:
+        what = "the entries of the log are not those of its checkpoint"
+    return DigestMismatchError(
+        what,
+        why=f"what is there has root {found.hex()[:16]}…, the signed checkpoint of {size} entries "
+        f"has {root.hex()[:16]}…; where entries were pruned, the hashes of their tile were taken",
+        fix="do not use the log; get an untouched copy, and keep this one to find out what "
+        "changed it",
     )

@@ -35,12 +35,13 @@ from secureml.evidence._reader import (
     Rebuilt,
     Sighting,
     missing,
+    rebuild,
 )
 from secureml.evidence._settings import Settings
 from secureml.evidence._tree import FULL, TileTree, hash_leaves, layout
 from secureml.evidence._wal import Frames, Wal, read_frames, refuse_second_writer
 from secureml.evidence.keeping import Kept, Places
-from secureml.evidence.pruning import Prune, Pruning, absent_bundles, rebuild_pruned
+from secureml.evidence.pruning import Prune, Pruning, absent_bundles
 from secureml.keys.verifier import Verifier
 from secureml.wire import tiles
 from secureml.wire.note import ED25519, Note, key_id
@@ -192,7 +193,7 @@ class _Reading:
         # Without a reader nothing may be missing.
         absent = frozenset() if at.pruned is None else absent_bundles(at.directory, size)
         try:
-            rebuilt = rebuild_pruned(
+            rebuilt = rebuild(
                 size,
                 seen.checkpoint.root,
                 bundle=directory.bundle,

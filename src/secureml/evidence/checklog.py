@@ -18,6 +18,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
@@ -198,9 +199,78 @@ def verify_log(
         FormatError: A file is not in its format.
         StoreError: The system could not read a file, or there is no log.
     """
-    path = Path(directory)
     keys = LogKeys(trust, role, epochs, epoch_of)
-    snapshot = _settle(path, keys)
+    found = examine(Path(directory), keys, (*remembered, *anchors), visit)
+    head = found.head
+    for name, tile in found.snapshot.stale.items():
+        found.check_stale(name, tile)
+    earlier = found.known[: len(remembered)]
+    return VerifiedLog(
+        TOKEN,
+        origin=head.origin,
+        size=head.size,
+        root=head.root,
+        note=head.note,
+        signer=head.signer,
+        entries=found.entries,
+        rollback="checked" if earlier else "not checkable",
+        remembered_size=max((one.size for one in earlier), default=None),
+        chain=found.chain,
+        trust_digest=head.trust_digest,
+        _tiles=found.kept,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """
+    A log whose every entry and tile was checked, all but its stale files.
+
+    Attributes:
+        snapshot: What was read.
+        absent: Numbers of the bundles that are not there.
+        head: The verified checkpoint.
+        chain: Its keys, epoch by epoch; None where it has one key.
+        known: The other checkpoints that were given, verified.
+        kept: The tiles.
+        entries: The entries.
+    """
+
+    snapshot: Snapshot
+    absent: frozenset[int]
+    head: VerifiedCheckpoint
+    chain: EpochChain | None
+    known: Sequence[VerifiedCheckpoint]
+    kept: dict[tuple[int, int], bytes]
+    entries: "VerifiedEntries"
+
+    def check_stale(self, name: str, tile: tiles.Tile) -> None:
+        """Refuse a stale partial file that is no beginning of the one that replaced it."""
+        _check_stale(self.snapshot, name, tile, self.entries, self.kept)
+
+
+def examine(
+    path: Path,
+    keys: LogKeys,
+    others: Sequence[str],
+    visit: Callable[[int, list[bytes]], None] | None,
+    *,
+    prunable: bool = False,
+) -> Examined:
+    """
+    Check a log against its checkpoint, and the checkpoint against *others*.
+
+    Args:
+        path: The log.
+        keys: Who may sign it.
+        others: Further signed checkpoints of it.
+        visit: Is shown the entries; see `verify_log`.
+        prunable: Whether full bundles may be missing: the caller looks whether they may.
+
+    Raises:
+        VerificationError, FormatError, StoreError: As `verify_log`.
+    """
+    snapshot, absent = _settle(path, keys, prunable=prunable)
     head = snapshot.head
     kept: dict[tuple[int, int], bytes] = {}
 
@@ -213,18 +283,19 @@ def verify_log(
             visit(first, entries)
         done(len(entries))
 
-    others = (*remembered, *anchors)
     known: list[VerifiedCheckpoint] = []
     if not keys.chained:
-        known = [verify_checkpoint(note, trust=trust, role=role) for note in others]
+        known = [verify_checkpoint(note, trust=keys.trust, role=keys.role) for note in others]
         _refuse_others(known, head)
-    with progress(f"verifying {head.origin}", total=head.size, unit=" entries") as done:
+    total = head.size - FULL * len(absent)
+    with progress(f"verifying {head.origin}", total=total, unit=" entries") as done:
         try:
             rebuilt = rebuild(
                 head.size,
                 head.root,
                 bundle=snapshot.bundle,
                 tile=snapshot.tile,
+                absent=absent,
                 cuts=keys.cuts | {size_of(note) for note in others},
                 visit=look,
                 keep=keep,
@@ -239,23 +310,7 @@ def verify_log(
     for one in known:
         _refuse_fork(one, rebuilt)
     entries = VerifiedEntries(TOKEN, snapshot=snapshot, tiles=kept)
-    for name, tile in snapshot.stale.items():
-        _check_stale(snapshot, name, tile, entries, kept)
-    earlier = known[: len(remembered)]
-    return VerifiedLog(
-        TOKEN,
-        origin=head.origin,
-        size=head.size,
-        root=head.root,
-        note=head.note,
-        signer=head.signer,
-        entries=entries,
-        rollback="checked" if earlier else "not checkable",
-        remembered_size=max((one.size for one in earlier), default=None),
-        chain=chain,
-        trust_digest=head.trust_digest,
-        _tiles=kept,
-    )
+    return Examined(snapshot, absent, head, chain, known, kept, entries)
 
 
 def _refuse_others(known: Sequence[VerifiedCheckpoint], head: VerifiedCheckpoint) -> None:
@@ -302,7 +357,7 @@ class _UnsettledError(Exception):
         self.wait = wait
 
 
-def _settle(path: Path, keys: LogKeys) -> Snapshot:
+def _settle(path: Path, keys: LogKeys, *, prunable: bool) -> tuple[Snapshot, frozenset[int]]:
     """Look at the directory until no writer is in the middle of something."""
     directory = LogDirectory(path)
     waits = 0
@@ -310,7 +365,7 @@ def _settle(path: Path, keys: LogKeys) -> Snapshot:
     seen = directory.require()
     while True:
         try:
-            return _look(path, seen, keys)
+            return _look(path, seen, keys, prunable=prunable)
         except _UnsettledError as unsettled:
             again = directory.require()
             if again.note != seen.note:
@@ -326,7 +381,9 @@ def _settle(path: Path, keys: LogKeys) -> Snapshot:
             seen = again
 
 
-def _look(path: Path, seen: Sighting, keys: LogKeys) -> Snapshot:
+def _look(
+    path: Path, seen: Sighting, keys: LogKeys, *, prunable: bool
+) -> tuple[Snapshot, frozenset[int]]:
     try:
         head = keys.head(seen.note, path)
     except FileNotFoundError as error:
@@ -338,19 +395,19 @@ def _look(path: Path, seen: Sighting, keys: LogKeys) -> Snapshot:
         raise _UnsettledError(error, wait=True) from error
     expected = layout(head.size)
     found, directories = _walk(path)
-    if extra := found - expected.keys() - {CHECKPOINT}:
-        stale = {name: _stale(path, name, expected, head.size) for name in sorted(extra)}
-    else:
-        stale = {}
-    if absent := expected.keys() - found:
-        name = min(absent)
-        raise _UnsettledError(
-            missing(path, FileNotFoundError(2, "missing", str(path / name))), wait=False
-        )
+    extra = found - expected.keys() - {CHECKPOINT}
+    stale = {name: _stale(path, name, expected, head.size) for name in sorted(extra)}
+    absent: set[int] = set()
+    for name in sorted(expected.keys() - found):
+        tile = expected[name]
+        if not prunable or tile.kind != "entries" or tile.width < FULL:
+            gone = missing(path, FileNotFoundError(2, "missing", str(path / name)))
+            raise _UnsettledError(gone, wait=False)
+        absent.add(tile.number)
     inner = {parent.as_posix() for name in found for parent in Path(name).parents if parent.name}
     if unknown := directories - inner:
         raise _UnsettledError(
-            _unexpected(path, min(unknown), "a directory without files"), wait=True
+            unexpected(path, min(unknown), "a directory without files"), wait=True
         )
     partial = {}
     for name, tile in expected.items():
@@ -359,7 +416,7 @@ def _look(path: Path, seen: Sighting, keys: LogKeys) -> Snapshot:
                 partial[name] = read_file(path / name, limit=BUNDLE_LIMIT)
             except FileNotFoundError as error:
                 raise _UnsettledError(missing(path, error), wait=False) from error
-    return Snapshot(path, head, partial, stale)
+    return Snapshot(path, head, partial, stale), frozenset(absent)
 
 
 def _walk(path: Path) -> tuple[set[str], set[str]]:
@@ -391,21 +448,21 @@ def _walk(path: Path) -> tuple[set[str], set[str]]:
 def _stale(path: Path, name: str, expected: dict[str, tiles.Tile], size: int) -> tiles.Tile:
     """Return the tile that *name* once was; refuse what a log never had."""
     if Path(name).name.startswith(TEMPORARY):
-        error = _unexpected(path, name, "a write that was not finished")
+        error = unexpected(path, name, "a write that was not finished")
         raise _UnsettledError(error, wait=True)
     try:
         tile = tiles.parse_path(name)
     except FormatError:
-        raise _unexpected(path, name, "no file of a log has such a name") from None
+        raise unexpected(path, name, "no file of a log has such a name") from None
     width = tile_width(size, tile.level, tile.number)
     now = tile._replace(width=width) if width else tile
     if tile.width < width and now.path in expected:
         return tile
-    error = _unexpected(path, name, f"the checkpoint of {size} entries does not cover it")
+    error = unexpected(path, name, f"the checkpoint of {size} entries does not cover it")
     raise _UnsettledError(error, wait=True)
 
 
-def _unexpected(path: Path, name: str, why: str) -> UnexpectedFileError:
+def unexpected(path: Path, name: str, why: str) -> UnexpectedFileError:
     return UnexpectedFileError(
         f"the log in {str(path)!r} has {name!r}, which does not belong to it",
         why=why,

@@ -9,33 +9,17 @@ Source: docs/spec/retention.md, section "Verifying a pruned log".
 """
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from secureml.errors import ConsistencyError, FormatError
-from secureml.evidence._files import read_file
-from secureml.evidence._logkeys import LogKeys, Notes, size_of
-from secureml.evidence._reader import BUNDLE_LIMIT, CHECKPOINT, LogDirectory, Sighting, missing
-from secureml.evidence._snapshot import Snapshot, VerifiedEntries
-from secureml.evidence._tree import FULL, Tile, layout
-from secureml.evidence._typestate import TOKEN
-from secureml.evidence.checklog import (
-    _PATIENCE,
-    _WAIT,
-    _WAITS,
-    _check_stale,
-    _refuse_fork,
-    _refuse_others,
-    _stale,
-    _unexpected,
-    _UnsettledError,
-    _walk,
-)
+from secureml.evidence._logkeys import LogKeys, Notes
+from secureml.evidence._reader import LogDirectory
+from secureml.evidence._tree import FULL
+from secureml.evidence.checklog import examine, unexpected
 from secureml.evidence.epochs import EpochLeaf
-from secureml.evidence.notes import VerifiedCheckpoint, verify_checkpoint
-from secureml.evidence.pruning import Prune, Pruning, rebuild_pruned
+from secureml.evidence.notes import VerifiedCheckpoint
+from secureml.evidence.pruning import Prune, Pruning
 from secureml.evidence.trust import Trust
 
 __all__ = ["PrunedLog", "verify_pruned"]
@@ -98,54 +82,23 @@ def verify_pruned(
     """
     path = Path(directory)
     keys = _Keys(trust, role, epochs, epoch_of)
-    snapshot, absent = _settle(path, keys)
-    head = snapshot.head
-    kept: dict[tuple[int, int], bytes] = {}
     pruning = Pruning(read)
 
-    def keep(tile: Tile) -> None:
-        kept[tile[0], tile[1]] = tile[2]
-
     def look(first: int, entries: list[bytes]) -> None:
-        keys.visit(first, entries)
         pruning.visit(first, entries)
         if visit is not None:
             visit(first, entries)
 
-    others = (*remembered, *anchors)
-    known: list[VerifiedCheckpoint] = []
-    if not keys.chained:
-        known = [verify_checkpoint(note, trust=trust, role=role) for note in others]
-        _refuse_others(known, head)
-    try:
-        rebuilt = rebuild_pruned(
-            head.size,
-            head.root,
-            bundle=snapshot.bundle,
-            tile=snapshot.tile,
-            absent=absent,
-            cuts=keys.cuts | {size_of(note) for note in others},
-            visit=look,
-            keep=keep,
-        )
-    except FileNotFoundError as error:
-        raise missing(path, error) from error
-    if (judged := keys.finish(head.note, rebuilt.roots)) is not None:
-        chain, head = judged
-        known = [chain.verify(note) for note in others]
-        _refuse_others(known, head)
-    for one in known:
-        _refuse_fork(one, rebuilt)
-    pruning.check(path, absent)
-    entries = VerifiedEntries(TOKEN, snapshot=snapshot, tiles=kept)
-    for name, tile in snapshot.stale.items():
-        if tile.kind == "entries" and tile.number in absent:
-            raise _unexpected(path, name, "it holds entries of a bundle that was pruned")
-        _check_stale(snapshot, name, tile, entries, kept)
+    found = examine(path, keys, (*remembered, *anchors), look, prunable=True)
+    pruning.check(path, found.absent)
+    for name, tile in found.snapshot.stale.items():
+        if tile.kind == "entries" and tile.number in found.absent:
+            raise unexpected(path, name, "it holds entries of a bundle that was pruned")
+        found.check_stale(name, tile)
     return PrunedLog(
-        head=head,
+        head=found.head,
         minimum=0 if pruning.last is None else pruning.last.minimum,
-        absent=len(absent),
+        absent=len(found.absent),
         rollback="checked" if remembered else "not checkable",
     )
 
@@ -163,60 +116,3 @@ class _Keys(LogKeys):
             if found is not None:
                 return found
         return None
-
-
-def _settle(path: Path, keys: LogKeys) -> tuple[Snapshot, frozenset[int]]:
-    """Look at the directory until no writer is in the middle of something."""
-    directory = LogDirectory(path)
-    waits = 0
-    deadline = time.monotonic() + _PATIENCE
-    seen = directory.require()
-    while True:
-        try:
-            return _look(path, seen, keys)
-        except _UnsettledError as unsettled:
-            again = directory.require()
-            if again.note != seen.note:
-                waits = 0
-            elif not unsettled.wait or waits == _WAITS:
-                raise unsettled.error from None
-            else:
-                time.sleep(_WAIT)
-                waits += 1
-            if time.monotonic() > deadline:
-                raise unsettled.error from None
-            seen = again
-
-
-def _look(path: Path, seen: Sighting, keys: LogKeys) -> tuple[Snapshot, frozenset[int]]:
-    try:
-        head = keys.head(seen.note, path)
-    except (ConsistencyError, FormatError) as error:
-        # The writer puts a boundary note behind the checkpoint that it belongs to.
-        if not keys.chained:
-            raise
-        raise _UnsettledError(error, wait=True) from error
-    expected = layout(head.size)
-    found, directories = _walk(path)
-    extra = found - expected.keys() - {CHECKPOINT}
-    stale = {name: _stale(path, name, expected, head.size) for name in sorted(extra)}
-    absent: set[int] = set()
-    for name in sorted(expected.keys() - found):
-        tile = expected[name]
-        if tile.kind != "entries" or tile.width < FULL:
-            gone = missing(path, FileNotFoundError(2, "missing", str(path / name)))
-            raise _UnsettledError(gone, wait=False)
-        absent.add(tile.number)
-    inner = {parent.as_posix() for name in found for parent in Path(name).parents if parent.name}
-    if unknown := directories - inner:
-        raise _UnsettledError(
-            _unexpected(path, min(unknown), "a directory without files"), wait=True
-        )
-    partial = {}
-    for name, tile in expected.items():
-        if tile.width < FULL:
-            try:
-                partial[name] = read_file(path / name, limit=BUNDLE_LIMIT)
-            except FileNotFoundError as error:
-                raise _UnsettledError(missing(path, error), wait=False) from error
-    return Snapshot(path, head, partial, stale), frozenset(absent)

@@ -18,17 +18,10 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from secureml.errors import DigestMismatchError
 from secureml.evidence._files import Files
-from secureml.evidence._reader import Rebuilt, missing, rebuild
+from secureml.evidence._reader import missing
 from secureml.evidence._tree import (
     FULL,
-    HASH,
-    Tile,
-    TileTree,
-    hash_leaves,
-    split,
-    tile_width,
 )
 from secureml.wire import tiles
 
@@ -37,7 +30,6 @@ __all__ = [
     "Pruning",
     "absent_bundles",
     "first_entry",
-    "rebuild_pruned",
     "remove_bundles",
 ]
 
@@ -108,92 +100,6 @@ def first_entry(directory: Path, size: int) -> int:
     """Return the index from which on every entry of a log of *size* is there."""
     gone = absent_bundles(directory, size)
     return (max(gone) + 1) * FULL if gone else 0
-
-
-def rebuild_pruned(
-    size: int,
-    root: bytes,
-    *,
-    bundle: Callable[[int, int], list[bytes]],
-    tile: Callable[[int, int, int], bytes],
-    absent: Collection[int],
-    cuts: Collection[int] = (),
-    visit: Callable[[int, list[bytes]], None] | None = None,
-    keep: Callable[[Tile], None] | None = None,
-) -> Rebuilt:
-    """
-    Do as `rebuild`, but for the bundles in *absent* begin with their tile's hashes.
-
-    Args:
-        size: Number of entries.
-        root: Root hash that the checkpoint states.
-        bundle: Returns the entries of the bundle at an index and width.
-        tile: Returns the hashes of the tile at a level, index and width.
-        absent: Numbers of the full bundles that are gone; see `Pruning.check`.
-        cuts: Sizes of prefixes whose roots are wanted.
-        visit: Is shown the index of the first entry of each bundle that is there,
-            and its entries.
-        keep: Is shown each tile, once it is rebuilt.
-
-    Raises:
-        DigestMismatchError: An entry or a tile was changed.
-        FormatError: A file is not in its format.
-        FileNotFoundError: A file is missing.
-    """
-    if not absent:
-        return rebuild(size, root, bundle=bundle, tile=tile, cuts=cuts, visit=visit, keep=keep)
-    tree = TileTree()
-    wanted = sorted(cut for cut in set(cuts) if cut <= size)
-    roots: dict[int, bytes] = {}
-    wrong: list[Tile] = []
-
-    def compare(built: Tile) -> None:
-        level, index, data = built
-        if tile(level, index, len(data) // HASH) != data:
-            wrong.append(built)
-        if keep is not None:
-            keep(built)
-
-    for index in range((size + FULL - 1) // FULL):
-        if index in absent:
-            hashes: Sequence[bytes] = split(tile(0, index, FULL))
-        else:
-            entries = bundle(index, tile_width(size, 0, index))
-            hashes = hash_leaves(entries)
-            if visit is not None:
-                visit(index * FULL, entries)
-        while wanted and wanted[0] <= tree.size + len(hashes):
-            cut = wanted.pop(0)
-            head = cut - tree.size
-            tree.extend(hashes[:head])
-            hashes = hashes[head:]
-            roots[cut] = tree.root()
-        tree.extend(hashes)
-        for built in tree.take_full():
-            compare(built)
-    for built in tree.partial():
-        compare(built)
-    if wrong or tree.root() != root:
-        raise _changed(size, root, tree, wrong)
-    return Rebuilt(tree, roots)
-
-
-def _changed(size: int, root: bytes, tree: TileTree, wrong: list[Tile]) -> DigestMismatchError:
-    found = tree.root()
-    if wrong:
-        level, index, _ = min(wrong)
-        path = tiles.tile_path(level, index, tile_width(size, level, index))
-        start, end = index * FULL << 8 * level, min(size, (index + 1) * FULL << 8 * level)
-        what = f"{path!r}, or one of the entries {start} to {end - 1}, was changed"
-    else:
-        what = "the entries of the log are not those of its checkpoint"
-    return DigestMismatchError(
-        what,
-        why=f"what is there has root {found.hex()[:16]}…, the signed checkpoint of {size} entries "
-        f"has {root.hex()[:16]}…; where entries were pruned, the hashes of their tile were taken",
-        fix="do not use the log; get an untouched copy, and keep this one to find out what "
-        "changed it",
-    )
 
 
 def remove_bundles(directory: Path, prune: Prune, *, files: Files | None = None) -> int:

@@ -502,10 +502,10 @@ def test_a_writer_at_work_is_waited_for(world: World, monkeypatch: pytest.Monkey
     looks: list[int] = []
     look = checklog._look
 
-    def patient(*values: object) -> object:
+    def patient(*values: object, **named: object) -> object:
         looks.append(len(looks))
         world.notes.write_bytes(whole[: -7 if len(looks) < 3 else None])
-        return look(*values)  # type: ignore[arg-type]
+        return look(*values, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(checklog, "_look", patient)
 

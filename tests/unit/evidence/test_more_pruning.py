@@ -6,13 +6,14 @@ import pytest
 
 from secureml import keys
 from secureml.errors import ConsistencyError, DigestMismatchError, UnexpectedFileError
-from secureml.evidence import checkpruned
+from secureml.evidence import checklog
 from secureml.evidence._files import Files
+from secureml.evidence._reader import rebuild
 from secureml.evidence._tree import hash_leaves, layout
 from secureml.evidence.checkpruned import PrunedLog, verify_pruned
 from secureml.evidence.log import Log
 from secureml.evidence.notes import sign_checkpoint
-from secureml.evidence.pruning import Prune, Pruning, rebuild_pruned, remove_bundles
+from secureml.evidence.pruning import Prune, Pruning, remove_bundles
 from secureml.evidence.trust import Identity, Trust
 from secureml.wire import tiles
 from secureml.wire.checkpoint import Checkpoint
@@ -47,7 +48,7 @@ def prune_of(entry: bytes) -> Prune | None:
 @pytest.fixture
 def cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A log of 700 entries whose second bundle was removed."""
-    monkeypatch.setattr(checkpruned, "_WAIT", 0.0)
+    monkeypatch.setattr(checklog, "_WAIT", 0.0)
     with Log.open(
         tmp_path / "log",
         origin=ORIGIN,
@@ -163,16 +164,16 @@ def test_the_root_is_compared(cut: Path) -> None:
         return (cut / tiles.tile_path(level, index, width)).read_bytes()
 
     kept: list[object] = []
-    found = rebuild_pruned(
+    found = rebuild(
         700, good, bundle=bundle, tile=tile, absent={1}, cuts=[300, 256, 900], keep=kept.append
     )
     assert found.roots == {n: root(list(hash_leaves(ENTRIES[:n]))) for n in (256, 300)}
     assert len(kept) == sum(one.kind == "tile" for one in layout(700).values())
     with pytest.raises(DigestMismatchError, match="not those of its checkpoint"):
-        rebuild_pruned(700, bytes(32), bundle=bundle, tile=tile, absent={1})
+        rebuild(700, bytes(32), bundle=bundle, tile=tile, absent={1})
     changed = [*ENTRIES[:600], b"changed", *ENTRIES[601:]]
     with pytest.raises(DigestMismatchError, match="one of the entries 512 to 699"):
-        rebuild_pruned(
+        rebuild(
             700,
             good,
             bundle=lambda index, width: changed[index * 256 : index * 256 + width],

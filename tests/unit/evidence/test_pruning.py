@@ -11,7 +11,7 @@ from secureml.errors import (
     SecureMLError,
     UnexpectedFileError,
 )
-from secureml.evidence import checkpruned
+from secureml.evidence import checklog
 from secureml.evidence._files import Files
 from secureml.evidence.checkpruned import PrunedLog, verify_pruned
 from secureml.evidence.epochkeys import EpochKeys
@@ -37,7 +37,7 @@ class Memory(Files):
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait for writers that are not there."""
-    monkeypatch.setattr(checkpruned, "_WAIT", 0.0)
+    monkeypatch.setattr(checklog, "_WAIT", 0.0)
 
 
 def epoch_of(entry: bytes) -> object | None:

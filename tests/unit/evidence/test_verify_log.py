@@ -555,7 +555,7 @@ def test_a_writer_that_never_rests(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         seen = original(directory)
         return Sighting(seen.note + "\n" * next(notes), seen.checkpoint)
 
-    def look(*_: object) -> object:
+    def look(*_: object, **__: object) -> object:
         error = UnexpectedFileError("a", why="b", fix="c")
         raise checklog._UnsettledError(error, wait=True)
 
