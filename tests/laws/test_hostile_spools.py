@@ -12,7 +12,7 @@ import time
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from secureml.evidence._spool import BATCH, END, PIECE, Head, segment_path
@@ -77,9 +77,14 @@ def segments(draw: st.DrawFn) -> tuple[str, bytes]:
     other = draw(st.sampled_from([writer, writer, writer, b"\x02" * 16]))
     head = draw(st.just(Head(other, number).encode()) | st.binary(max_size=64))
     name = segment_path(Path(), writer, number).name
-    name = draw(st.sampled_from([name] * 6 + [name.upper(), name[1:], name + "~", "aside", "x"]))
+    beside = [f"{writer.hex()}.{kind}" for kind in ("acks", "lock", "spool", "acks~")]
+    odd = [name.upper(), name[1:], name + "~", "aside", "aside~", "wanted", "anchored", "x"]
+    name = draw(st.sampled_from([name] * 8 + beside + odd))
     data = head + b"".join(draw(st.lists(frames, max_size=5))) + bytes(draw(st.integers(0, 99)))
     return name, data
+
+
+EMPTY = Head(bytes(16), 0).encode() + bytes(11)
 
 
 def plant(place: Path, data: bytes) -> None:
@@ -97,9 +102,10 @@ def plant(place: Path, data: bytes) -> None:
         place.write_bytes(data)
 
 
-@given(st.lists(segments(), min_size=1, max_size=6))
+@given(st.lists(segments(), min_size=1, max_size=6), st.integers(0, 11))
+@example([("0" * 32 + "-00000000.spool", EMPTY), ("0" * 32 + "-0.SPOOL", bytes(2))], 0)
 @settings(max_examples=300)
-def test_whatever_lies_there(planted: list[tuple[str, bytes]]) -> None:
+def test_whatever_lies_there(planted: list[tuple[str, bytes]], acks: int) -> None:
     """Two writers record beside hostile files: all of theirs is in the log, in order, once."""
     with tale.crash.in_memory(Path("/nonexistent")) as memory:
         base = memory / "life"
@@ -111,9 +117,11 @@ def test_whatever_lies_there(planted: list[tuple[str, bytes]]) -> None:
         two.start()
         for name, data in planted:
             plant(story.house.spools / name, data)
+        plant(story.house.spools / f"{one.spool.writer.hex()}.acks", bytes(acks))
         begun = time.monotonic()
         one.calls(20, 0)
         story.step()
+        assert one.spool.acknowledged() == len(one.bodies)
         two.calls(20)
         story.step()
         one.end()

@@ -408,7 +408,8 @@ def test_nobody_is_passed_over(tmp_path: Path) -> None:
         every = sorted(one for some in times for one in some)
         median, late = statistics.median(every), every[len(every) * 99 // 100]
         print(f"time to a checkpoint: median {median:.3f} s, 99 % {late:.3f} s")  # noqa: T201  with -s
-        if late < 5 * median and max(medians) < 3 * min(medians):
+        # Who is passed over waits for the next checkpoint, a second; a busy machine takes less.
+        if late < max(5 * median, 0.2) and max(medians) < max(3 * min(medians), 0.05):
             return
     pytest.fail(f"median {median:.3f} s, 99 % {late:.3f} s, medians {medians}")
 

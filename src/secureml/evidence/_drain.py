@@ -15,7 +15,7 @@ import os
 import re
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -389,10 +389,7 @@ class Drain:
             OSError: The system refuses.
         """
         if self._acks < 0:
-            self._acks = self._files.open_append(ack_path(self._directory, self.writer), 0o600)
-            size = os.fstat(self._acks).st_size
-            if size % ACK.size:
-                self._files.truncate(self._acks, size // ACK.size * ACK.size)
+            self._open_acks()
         write_all(self._files, self._acks, ACK.pack(first, count, index))
 
     def remind(self, first: int, count: int, index: int) -> None:
@@ -402,15 +399,25 @@ class Drain:
         Raises:
             OSError: The system refuses.
         """
-        try:
-            with open(ack_path(self._directory, self.writer), "rb") as file:  # noqa: PTH123  as all of this
-                told = file.read()
-        except FileNotFoundError:
-            told = b""
-        whole = told[: len(told) // ACK.size * ACK.size]
-        said = sum(ACK.unpack(whole[-ACK.size :])[:2]) if whole else 0
+        size = self._open_acks()
+        said = sum(ACK.unpack(os.pread(self._acks, ACK.size, size - ACK.size))[:2]) if size else 0
         if said < first + count:
             self.acknowledge(first, count, index)
+        self.close()
+
+    def _open_acks(self) -> int:
+        """Open the file of the acks, whatever lies there; return how long it is."""
+        path = ack_path(self._directory, self.writer)
+        with contextlib.suppress(FileNotFoundError):
+            # A pipe, for example, would block.
+            if not stat.S_ISREG(path.lstat().st_mode):
+                self._put_aside([path])
+        self._acks = self._files.open_append(path, 0o600)
+        size = os.fstat(self._acks).st_size
+        whole = size // ACK.size * ACK.size
+        if whole < size:
+            self._files.truncate(self._acks, whole)
+        return whole
 
     def finish(self) -> None:
         """
@@ -431,12 +438,15 @@ class Drain:
             OSError: The system refuses.
         """
         self.close()
+        self._put_aside(self._paths())
+
+    def _put_aside(self, paths: Iterable[Path]) -> None:
         aside = self._directory / ASIDE
         while aside.is_symlink() or (aside.exists() and not aside.is_dir()):
             aside = aside.with_name(aside.name + "~")
         if not aside.is_dir():
             self._files.make_directory(aside, 0o700)
-        for path in self._paths():
+        for path in paths:
             target = aside / path.name
             while os.path.lexists(target):
                 target = target.with_name(target.name + "~")
@@ -451,8 +461,15 @@ class Drain:
         return sorted(found, key=lambda path: (path.suffix == ".lock", path.name))
 
     def _remove(self, path: Path) -> None:
-        with contextlib.suppress(FileNotFoundError):
+        try:
             self._files.remove(path)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            # No writer makes directories.
+            if path.is_symlink() or not path.is_dir():
+                raise
+            self._put_aside([path])
 
     def close(self) -> None:
         """Close what is open until the next look: there may be thousands of spools."""

@@ -391,11 +391,15 @@ class Spool:
         """Return what was noted; any thread may ask, so all that is known changes at once."""
         at, ranges = self._noted
         try:
-            fd = os.open(ack_path(self.directory, self.writer), os.O_RDONLY | os.O_CLOEXEC)
+            path = ack_path(self.directory, self.writer)
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
             return ranges
         try:
             data = os.pread(fd, 1 << 20, at)
+        except OSError:
+            # No file: the sequencer puts it aside.
+            return ranges
         finally:
             os.close(fd)
         whole = len(data) // ACK.size * ACK.size
