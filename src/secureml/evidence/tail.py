@@ -188,7 +188,8 @@ def check_tail(
 
     Raises:
         ConsistencyError: The log ends before the tail does, or the tag is not over
-            this log: its end was cut, changed or published by somebody else.
+            this log: its end was cut, changed or published by somebody else. Or the
+            tail was never updated: it shows nothing yet, or was begun anew.
         FormatError: Tail or steps are not in their format.
         StoreError: The file of steps is not there, or could not be read.
         ValueError: A key that has not 32 bytes.
@@ -199,10 +200,13 @@ def check_tail(
         steps = read_steps(Path(steps))
     if tail.origin != log.origin:
         raise cut_off(log.origin, f"the tail is that of {tail.origin!r}")
+    if not tail.updates:
+        # Its tag follows from the name of the log alone: whoever removed a tail can begin one.
+        raise cut_off(log.origin, "the tail was never updated, so it is over nothing")
     sizes = sizes_of(steps)
     if tail.size > log.size:
         raise cut_off(log.origin, f"the tail covers {tail.size} leaves, the log has {log.size}")
-    if len(sizes) < tail.updates or (sizes[tail.updates - 1] if tail.updates else 0) != tail.size:
+    if len(sizes) < tail.updates or sizes[tail.updates - 1] != tail.size:
         raise cut_off(
             log.origin,
             f"the tail was updated {tail.updates} times up to {tail.size} leaves, and the steps "

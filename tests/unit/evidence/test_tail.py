@@ -197,12 +197,17 @@ def test_an_untouched_end_is_found_so(machine: Machine) -> None:
     assert (1_001, 5) == (machine.check().size, machine.check().uncovered)
 
 
-def test_an_empty_log_has_a_tail(tmp_path: Path) -> None:
-    """Nothing published yet is sealed as nothing."""
-    machine = Machine(tmp_path)
-    machine.publish(0)
+def test_a_tail_that_was_never_updated_shows_nothing(tmp_path: Path, machine: Machine) -> None:
+    """Anybody can begin a tail: whoever cuts a log and removes its tail, too."""
+    empty = Machine(tmp_path / "empty")
+    empty.publish(0)
+    with pytest.raises(ConsistencyError, match="never updated"):
+        empty.check()
 
-    assert (0, 0, 0) == (machine.check().updates, machine.check().size, machine.check().uncovered)
+    machine.rewrite(machine.entries[:300])
+    anew, _ = SealedTail.create(tmp_path / "tail", tmp_path / "steps", origin=ORIGIN)
+    with pytest.raises(ConsistencyError, match="never updated"):
+        check_tail(machine.key, machine.verified(), anew.tail, tmp_path / "steps")
 
 
 def test_a_cut_end_is_found(machine: Machine) -> None:
