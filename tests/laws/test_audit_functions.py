@@ -106,6 +106,12 @@ def body(steps: list[tuple[str, int]]) -> Callable[[], Generator[object, object,
     return run
 
 
+IGNORES = pytest.mark.filterwarnings(
+    # A program may catch GeneratorExit and go on: the interpreter says so of the bare one, too.
+    "ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"
+)
+
+
 def async_body(steps: list[tuple[str, int]]) -> Callable[[], AsyncGenerator[object, object]]:
     """Return an async generator function that runs a program."""
 
@@ -220,6 +226,7 @@ def outcomes(log: audit.AuditLog, start: int) -> list[str | None]:
     return [record.outcome for record in found if record.type == "call"]
 
 
+@IGNORES
 @given(steps=program, moves=script)
 def test_a_generator_behaves_as_without(
     log: audit.AuditLog, steps: list[tuple[str, int]], moves: list[tuple[str, int]]
@@ -240,6 +247,7 @@ def test_a_generator_behaves_as_without(
         assert len(outcomes(log, start)) == 1
 
 
+@IGNORES
 @given(steps=program, moves=script)
 def test_an_async_generator_behaves_as_without(
     log: audit.AuditLog, steps: list[tuple[str, int]], moves: list[tuple[str, int]]
