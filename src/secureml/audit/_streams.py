@@ -295,7 +295,7 @@ def _held_async(plan: Plan, function: Function) -> Function:  # noqa: PLR0915  a
         leave(token)
         thrown = None
         try:
-            if closing or dropped or isinstance(ended, asyncio.CancelledError):
+            if closing or dropped or _is_cancelled(ended):
                 waiting.clear()
             elif waiting:
                 await _take_async(call, waiting[0], stream)
@@ -313,6 +313,17 @@ def _held_async(plan: Plan, function: Function) -> Function:  # noqa: PLR0915  a
         del guard
 
     return wrapper
+
+
+def _is_cancelled(error: BaseException | None) -> bool:
+    """Return whether the task itself was cancelled: then nothing is handed out any more."""
+    if not isinstance(error, asyncio.CancelledError):
+        return False
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # No loop of asyncio runs.
+        return True
+    return task is None or task.cancelling() > 0
 
 
 def _first_step(stream: AsyncGenerator[object, object]) -> Awaitable[object]:
