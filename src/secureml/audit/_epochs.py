@@ -11,7 +11,7 @@ Source: docs/spec/epochs.md, section "The leaf".
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from hashlib import sha256
 from typing import Final
@@ -23,10 +23,11 @@ from secureml.errors import FormatError, KeyUnavailableError, StoreError
 from secureml.evidence.keeping import Epochs, Keeping, Places
 from secureml.evidence.log import Log
 from secureml.evidence.pruning import Prune
+from secureml.keys import is_encrypted
 from secureml.keys.signer import Signer
 from secureml.wire.canonical import JSON
 
-__all__ = ["Announcer", "Choices", "epoch_of", "pruned_of"]
+__all__ = ["Announcer", "Choices", "chained", "epoch_of", "pruned_of"]
 
 _LIKELY: Final = b'"type":"epoch"'
 _CALL: Final = b'"type":"call"}'
@@ -41,6 +42,30 @@ def epoch_of(leaf: bytes) -> object | None:
     except FormatError:
         return None  # Whoever reads the records says so.
     return record.body["epoch"] if record.type == "epoch" else None
+
+
+def chained(
+    directory: str | os.PathLike[str],
+    private: str | os.PathLike[str],
+    *,
+    passphrase: str | bytes | None = None,
+) -> Keeping | None:
+    """
+    Return how a log is opened of which the keys follow each other; None where one signs all.
+
+    Args:
+        directory: The log.
+        private: The private directory of its writers.
+        passphrase: Opens keys that have one; the others do without.
+
+    Raises:
+        KeyUnavailableError: A key file is open to others.
+    """
+    at = Places.of(directory, private)
+    if not at.has_epochs:
+        return None
+    secret = passphrase if any(map(is_encrypted, sorted(at.keys.glob("*.pem")))) else None
+    return Keeping(epochs=Epochs(passphrase=secret), epoch_of=epoch_of)
 
 
 def pruned_of(leaf: bytes) -> Prune | None:
@@ -140,5 +165,5 @@ class Choices:
         if isinstance(self.epochs, Epochs):
             return self.epochs
         if isinstance(self.epochs, timedelta):
-            return Epochs(period=self.epochs)
+            return replace(given.epochs or Epochs(), period=self.epochs)
         return given.epochs or (Epochs() if self.epochs or at.has_epochs else None)

@@ -1,11 +1,13 @@
 """
-``log erase``, ``log retention``, ``log hold``, ``log prune``: what stays, and what must not.
+What is done to a log with its key: ``erase``, ``retention``, ``hold``, ``prune``, ``begin-…``.
 
-Each writes a record that says so, with the key of the audit log; for a key
-that a passphrase protects, it is asked for.
+What stays and what must not is said by a record that each of them writes; a
+passphrase that protects the key is asked for.
 """
 
 import argparse
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from secureml.cli._shared import Subparsers, command, say, serving
@@ -50,6 +52,13 @@ def add_keeping(logs: Subparsers) -> None:
     _directory(sub)
     sub.add_argument("--dry-run", action="store_true", help="only say what would go")
     sub.add_argument("--complete", action="store_true", help="finish what was left undone")
+    sub = command(logs, "begin-epochs", _begin_epochs, "let its keys follow each other, for ever")
+    _directory(sub)
+    sub = command(logs, "begin-tail", _begin_tail, "seal its end, for an auditor who has the key")
+    _directory(sub)
+    sub.add_argument(
+        "--key-out", type=Path, metavar="FILE", required=True, help="for the auditor: a new file"
+    )
 
 
 def _directory(sub: argparse.ArgumentParser) -> None:
@@ -186,3 +195,26 @@ def _prune(args: argparse.Namespace) -> dict[str, object]:
         args, f"pruned below entry {done.minimum}: {done.bundles} bundles, {lines} lines of values"
     )
     return {"minimum": done.minimum, "bundles": done.bundles, "lines": lines}
+
+
+def _begin_epochs(args: argparse.Namespace) -> dict[str, object]:
+    layout = _layout(args)
+    with serving(layout) as ws:
+        first = ws.begin_epochs()
+    say(args, f"the keys of the audit log follow each other; the first one is {first}")
+    say(args, f"give {layout.trust} to whoever verifies: it says epochs = true")
+    return {"first": first, "trust": str(layout.trust)}
+
+
+def _begin_tail(args: argparse.Namespace) -> dict[str, object]:
+    # Made first: a key that cannot be handed out must not be in use.
+    fd = os.open(args.key_out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(fd, "w", encoding="ascii") as file:
+        try:
+            with serving(_layout(args)) as ws:
+                file.write(ws.begin_tail().hex() + "\n")
+        except BaseException:
+            args.key_out.unlink()
+            raise
+    say(args, f"the tail is sealed; give {args.key_out} to the auditor, and keep no copy")
+    return {"key": str(args.key_out)}

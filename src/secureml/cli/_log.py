@@ -22,6 +22,7 @@ from secureml.errors import ConsistencyError, UntrustedSignerError
 if TYPE_CHECKING:
     from secureml.audit.verification import AuditVerification, Window
     from secureml.evidence.anchors import VerifiedReceipts
+    from secureml.evidence.tail import Tail
     from secureml.evidence.trust import Trust
 
 __all__ = ["add_log_commands"]
@@ -49,6 +50,12 @@ def add_log_commands(commands: Subparsers) -> None:
         "--open", action="store_true", help="open encrypted values, with the keys in DIR.private"
     )
     sub.add_argument("--no-details", action="store_true", help="a copy without captured values")
+    sub.add_argument(
+        "--tail-key",
+        type=Path,
+        metavar="FILE",
+        help="the auditor's, on the machine that writes: was the end cut?",
+    )
     sub = command(logs, "prove", _prove, "print a .tlog-proof of a prediction or statement")
     sub.add_argument("directory", metavar="DIR")
     sub.add_argument("id", metavar="ID", help="a prediction's id, or sha256:… of a statement")
@@ -81,6 +88,7 @@ def _verify(args: argparse.Namespace) -> dict[str, object]:
     places, trust = Place.trusted(args.directory, args.trust)
     given = [Path(name).read_text("utf-8") for name in args.remembered]
     _refuse_foreign(given, places)
+    key = None if args.tail_key is None else _tail_key(args.tail_key)
     found: list[dict[str, object]] = []
     failed: list[AuditVerification] = []
     for place in places:
@@ -89,12 +97,16 @@ def _verify(args: argparse.Namespace) -> dict[str, object]:
         if place.role == "log":
             found.append(_verify_statements(args, place, trust, mine))
             continue
+        # Read before the log is: what is published meanwhile is then not missed.
+        tail = None if key is None else _tail(place)
         audit = _verify_audit(args, place, trust, mine)
         say(args, audit)
         ok = audit.ok and not (args.strict and audit.findings)
         found.append({**audit.to_dict(), "ok": ok})
         if not ok:
             failed.append(audit)
+        elif key is not None and tail is not None:
+            found[-1]["tail"] = _check_tail(args, place, audit, key, tail)
     if not args.json:
         for audit in failed:
             audit.enforce(strict=args.strict)
@@ -111,6 +123,36 @@ def _refuse_foreign(notes: Sequence[str], places: Sequence[Place]) -> None:
                 why="no log here has its name",
                 fix="give the checkpoint of this log; if it is, its log is gone: restore it",
             )
+
+
+def _tail_key(path: Path) -> bytes:
+    try:
+        key = bytes.fromhex(path.read_text("ascii"))
+    except ValueError:
+        key = b""
+    if len(key) != 32:  # noqa: PLR2004  docs/spec/sealed-tail.md
+        msg = f"{str(path)!r} is no key of a sealed tail, 64 hexadecimal digits"
+        raise ValueError(msg)
+    return key
+
+
+def _tail(place: Place) -> "Tail":
+    from secureml.evidence.keeping import read_tail
+
+    return read_tail(place.path, place.layout.private, origin=place.origin)
+
+
+def _check_tail(
+    args: argparse.Namespace, place: Place, audit: "AuditVerification", key: bytes, tail: "Tail"
+) -> dict[str, object]:
+    from secureml.evidence.tail import check_tail
+
+    if audit.log is None:
+        msg = f"entries of {place.origin} were pruned: its tail is over all of them"
+        raise ValueError(msg)
+    checked = check_tail(key, audit.log, tail, place.layout.tails / f"{place.path.name}.steps")
+    say(args, f"its tail is sealed: {checked.size} entries were not cut or changed")
+    return {"size": checked.size, "updates": checked.updates, "uncovered": checked.uncovered}
 
 
 def _verify_statements(

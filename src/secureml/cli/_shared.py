@@ -101,10 +101,12 @@ def serving(layout: "Layout") -> "Iterator[Workspace]":
         StoreError: There is no such directory, or it cannot be written.
         KeyUnavailableError: The key is not here, or its passphrase is another.
     """
+    from secureml.evidence.keeping import Places
     from secureml.workspace.opening import open_workspace
     from secureml.workspace.setup import key_file
 
-    path = key_file(layout, "audit")
+    chain = Places.of(layout.audit, layout.private).keys
+    path = max(chain.glob("*.pem"), default=key_file(layout, "audit"))
     passphrase = passphrase_of(str(path)) if path.exists() else None
     with open_workspace(layout.root, create=False, role="serve", passphrase=passphrase) as ws:
         yield ws

@@ -94,6 +94,16 @@ class EpochFiles:
         for path in self.directory.glob(f"{TEMPORARY}*"):
             self.destroy(path)
 
+    def half_begun(self, first: Path) -> bool:
+        """Destroy a file that the first key is a copy of, and tell whether it was there."""
+        copy = self._private(0)
+        if self.numbers() != [0] or self.notes.exists() or not first.exists():
+            return False
+        if first.read_bytes() != copy.read_bytes():
+            return False
+        self.destroy(first)
+        return True
+
     def bury(self, number: int) -> None:
         """Keep the public half of a key that is over, and destroy the private half."""
         if not self._public(number).exists():

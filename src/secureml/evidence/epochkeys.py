@@ -148,7 +148,7 @@ class EpochKeys:
             purpose: ``audit``, or ``log``.
             passphrase: Encrypts each key file.
             first: A key file that becomes the first epoch's, and is destroyed
-                once it is copied; after a crash, make sure that it is gone.
+                once it is copied; after a crash in between, the same call destroys it.
             files: The operating system, for tests.
             period: How long an epoch lasts.
             leaves: And how many leaves.
@@ -160,29 +160,38 @@ class EpochKeys:
         """
         check_origin(origin)
         disk = EpochFiles(directory, notes, purpose=purpose, passphrase=passphrase, files=files)
+        try:
+            if first is None or not disk.half_begun(Path(first)):
+                cls._begin(disk, origin, passphrase, first)
+        except OSError as error:
+            raise store_error("could not write the first epoch key", error) from error
+        return cls(disk, origin=origin, period=period, leaves=leaves)
+
+    @staticmethod
+    def _begin(
+        disk: EpochFiles,
+        origin: str,
+        passphrase: str | bytes | None,
+        first: str | os.PathLike[str] | None,
+    ) -> None:
         if disk.numbers() or disk.notes.exists():
             raise KeyUnavailableError(
                 f"there are epoch keys of {origin!r} already",
                 why=f"{str(disk.directory)!r} or {str(disk.notes)!r} has some",
                 fix="open them with EpochKeys.open; a new log begins in places of its own",
             )
-        if first is not None:
-            scheme = load(first, passphrase=passphrase).verifier.scheme
-            if scheme != "ed25519":
-                raise KeyUnavailableError(
-                    f"the key file {os.fspath(first)!r} is not the first of a chain",
-                    why=f"an epoch key is ed25519, not {scheme}",
-                    fix="make one: secureml.keys.create(..., scheme='ed25519')",
-                )
-        try:
-            if first is None:
-                disk.make(0)
-            else:
-                disk.write(0, Path(first).read_bytes())
-                disk.destroy(Path(first))
-        except OSError as error:
-            raise store_error("could not write the first epoch key", error) from error
-        return cls(disk, origin=origin, period=period, leaves=leaves)
+        if first is None:
+            disk.make(0)
+            return
+        scheme = load(first, passphrase=passphrase).verifier.scheme
+        if scheme != "ed25519":
+            raise KeyUnavailableError(
+                f"the key file {os.fspath(first)!r} is not the first of a chain",
+                why=f"an epoch key is ed25519, not {scheme}",
+                fix="make one: secureml.keys.create(..., scheme='ed25519')",
+            )
+        disk.write(0, Path(first).read_bytes())
+        disk.destroy(Path(first))
 
     @classmethod
     def open(

@@ -6,15 +6,17 @@ nothing, and a process that only reads never asks for a key.
 """
 
 from secureml import audit, clock, keys
-from secureml.errors import KeyUnavailableError, StoreError
+from secureml.audit._epochs import chained
+from secureml.errors import KeyUnavailableError, StoreBusyError, StoreError
 from secureml.evidence.anchors.policy import Anchors
 from secureml.evidence.attest import attest
 from secureml.evidence.blobs import BlobStore
+from secureml.evidence.keeping import Keeping, create_epochs, create_tail
 from secureml.evidence.log import Log, WriterLock
 from secureml.evidence.statements import Logged, StatementLog
 from secureml.evidence.trust import Trust
 from secureml.evidence.verify import Evidence, verify
-from secureml.keys import Signer
+from secureml.keys import Signer, Verifier
 from secureml.wire import statement as st
 from secureml.wire.statement import Statement
 from secureml.workspace import sealing, setup
@@ -39,6 +41,7 @@ class Custody:
         signer: Signer | None,
         passphrase: str | bytes | None,
         anchors: Anchors | None,
+        also: Signer | None,
         now: clock.Clock,
     ) -> None:
         self.layout = layout
@@ -46,6 +49,7 @@ class Custody:
         self._reviewed = reviewed
         self._passphrase = passphrase
         self._anchors = anchors
+        self._also = also
         self._now = now
         self._signers: dict[str, Signer] = {} if signer is None else {"statements": signer}
         self._lock = WriterLock(layout.private / "lock")
@@ -90,6 +94,12 @@ class Custody:
     def rotate(self, purpose: str, passphrase: str | bytes) -> Signer:
         """Replace the key for *purpose*, and open the logs again with the new one."""
         audited = 0
+        if purpose == "audit" and self._chained() is not None:
+            raise KeyUnavailableError(
+                f"there is no audit key of {str(self.layout.root)!r} to replace",
+                why="its keys follow each other: each is destroyed when the next one signs",
+                fix="leave it to them; the first one is in the trust file, with epochs = true",
+            )
         if purpose == "audit":
             self.audit_log.end()
             self.audit_log.publish()
@@ -109,6 +119,55 @@ class Custody:
         self._effective = None
         self._forget_logs()
         return new
+
+    # -- what the audit log begins once ----------------------------------------
+
+    def begin_epochs(self) -> Verifier:
+        """Let the keys of the audit log follow each other, from the present one on."""
+        origin = self._let_go("keys")
+        path = setup.key_file(self.layout, "audit")
+        first = keys.load_public(path.with_suffix(".pub"))
+        if path.exists():
+            # Said before it is done: a chain of one key is no different from that key.
+            setup.chain_keys(self.layout, first)
+            self._wrote = True
+            self._effective = None
+        create_epochs(
+            self.layout.audit,
+            self.layout.private,
+            origin=origin,
+            first=path,
+            passphrase=self._passphrase if path.exists() and keys.is_encrypted(path) else None,
+        )
+        self._signers.pop("audit", None)
+        return first
+
+    def begin_tail(self) -> bytes:
+        """Begin the sealed tail of the audit log, and return its first key."""
+        origin = self._let_go("tail")
+        key = create_tail(self.layout.audit, self.layout.private, origin=origin)
+        self._wrote = True
+        # What was published so far is sealed as well.
+        self.audit_log.begin()
+        self.audit_log.publish()
+        return key
+
+    def _let_go(self, what: str) -> str:
+        """Close the audit log, which nobody else may be writing; return its name."""
+        log = self.audit_log
+        origin = log.log.origin
+        if sealing.others_record(self.layout, log.writer):
+            raise StoreBusyError(
+                f"the {what} of the log {origin!r} cannot be begun now",
+                why="another process records into it, and would go on as it began",
+                fix="stop the other processes, do this once, and start them again",
+                retryable=True,
+            )
+        self._forget_logs()
+        return origin
+
+    def _chained(self) -> Keeping | None:
+        return chained(self.layout.audit, self.layout.private, passphrase=self._passphrase)
 
     # -- the two logs ----------------------------------------------------------
 
@@ -145,6 +204,7 @@ class Custody:
                 private=self.layout.private,
                 clock=self._now,
                 anchors=self._anchors,
+                also=self._also,
             )
         return self._audit
 
@@ -155,10 +215,12 @@ class Custody:
                 why="it was sealed when it was closed",
                 fix="open it again with secureml.open(…)",
             )
+        keeping = self._chained() if name == "audit" else None
         return Log.open(
             self.layout.root / name,
             private=self.layout.private,
-            signer=self.signer(name),
+            signer=self.signer(name) if keeping is None else None,
+            keeping=keeping,
             purpose=name,
             previous=setup.previous_keys(self.layout, self.trust, name),
             lock=self._lock,

@@ -26,6 +26,7 @@ def open_workspace(
     key: str | os.PathLike[str] | Signer | None = None,
     passphrase: str | bytes | None = None,
     anchors: Anchors | None = None,
+    also: Signer | None = None,
 ) -> Workspace:
     """
     Open the workspace at *path*; make it first when it is not there.
@@ -44,6 +45,8 @@ def open_workspace(
         passphrase: Opens protected keys.
         anchors: Who outside is shown the audit log's checkpoints; the same in
             every process that serves the directory.
+        also: An ML-DSA-44 key that signs the audit log's checkpoints beside its own
+            key; the same in every process.
 
     Raises:
         ValueError: *role* is neither ``train`` nor ``serve``.
@@ -90,4 +93,5 @@ def open_workspace(
         signer=signer,
         passphrase=passphrase,
         anchors=anchors,
+        also=also,
     )

@@ -30,6 +30,7 @@ from secureml.workspace.sealing import alone
 
 __all__ = [
     "PURPOSES",
+    "chain_keys",
     "complete_rotation",
     "create",
     "effective_trust",
@@ -211,6 +212,15 @@ def pin(layout: Layout, other: Trust) -> None:
     _write(layout.trust, joined.to_toml().encode())
 
 
+def chain_keys(layout: Layout, first: Verifier) -> None:
+    """Say in the trust file of this machine that other keys follow *first*."""
+    mine = Trust.load(layout.trust)
+    if mine.find(fingerprint=first.fingerprint) is None:
+        raise _not_ours(layout, first)
+    identities = tuple(replace(i, epochs=i.epochs or i.verifier == first) for i in mine.identities)
+    _write(layout.trust, replace(mine, identities=identities, text="").to_toml().encode())
+
+
 def write_trust(
     path: Path,
     *,
@@ -254,11 +264,7 @@ def rotate(
     """
     identity = trust.find(fingerprint=old.verifier.fingerprint)
     if identity is None:
-        raise FormatError(
-            "the key that hands over is not in the trust file of this workspace",
-            why=f"{old.verifier.fingerprint} is not among its identities",
-            fix=f"add its [[identity]] to {str(layout.trust)!r}, after review",
-        )
+        raise _not_ours(layout, old.verifier)
     number = sum(1 for _ in layout.keys.glob(f"{purpose}*.pem"))
     fresh = layout.keys / f"{purpose}-{number}.pem"
     new = keys.create(
@@ -272,6 +278,14 @@ def rotate(
     ledger.publish()
     _hand_over(layout, purpose, fresh, logged, ledger=ledger, trust=trust, audited=audited)
     return new
+
+
+def _not_ours(layout: Layout, key: Verifier) -> FormatError:
+    return FormatError(
+        "the key that hands over is not in the trust file of this workspace",
+        why=f"{key.fingerprint} is not among its identities",
+        fix=f"add its [[identity]] to {str(layout.trust)!r}, after review",
+    )
 
 
 def complete_rotation(

@@ -52,6 +52,7 @@ class Workspace:
         signer: Signer | None = None,
         passphrase: str | bytes | None = None,
         anchors: Anchors | None = None,
+        also: Signer | None = None,
         now: clock.Clock = clock.now,
     ) -> None:
         self._layout = layout
@@ -65,6 +66,7 @@ class Workspace:
             signer=signer,
             passphrase=passphrase,
             anchors=anchors,
+            also=also,
             now=now,
         )
 
@@ -435,6 +437,34 @@ class Workspace:
             )
             raise ValueError(msg)
         return self._custody.rotate(purpose, passphrase).verifier.fingerprint
+
+    def begin_epochs(self) -> str:
+        """
+        Let the audit log's keys follow each other, and return the first one's fingerprint.
+
+        Once, with no other process at work. From here on the log signs with a key
+        for an hour, or 65,536 leaves, and destroys it. Give the trust file, which
+        says ``epochs = true``, to whoever verifies; after a crash, call it again.
+
+        Raises:
+            StoreBusyError: Another process records.
+            KeyUnavailableError: They do already, or the key cannot be opened.
+            StoreError: The system refuses.
+        """
+        return self._custody.begin_epochs().fingerprint
+
+    def begin_tail(self) -> bytes:
+        """
+        Begin the sealed tail of the audit log, and return its first key, 32 bytes.
+
+        Once, with no other process at work. Give the key to the auditor and keep no
+        copy: who has it can seal another end.
+
+        Raises:
+            StoreBusyError: Another process records.
+            StoreError: There is one already, or the system refuses.
+        """
+        return self._custody.begin_tail()
 
     def close(self) -> None:
         """

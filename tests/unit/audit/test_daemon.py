@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,6 +24,7 @@ from secureml.audit.daemon import connect, messages
 from secureml.audit.daemon.messages import NOBODY, Hello, Kind, Reason, Welcome
 from secureml.audit.verification import AuditVerification, verify_audit
 from secureml.errors import StoreError
+from secureml.evidence.keeping import create_epochs
 from secureml.evidence.log import Log
 from secureml.evidence.trust import Identity, Trust
 from secureml.keys import files
@@ -627,3 +629,21 @@ def test_two_daemons_do_not_share_a_socket(rig: Rig) -> None:
     assert 3 == second.returncode
     assert "somebody listens" in said
     assert "" == rig.output(HEAD + "g(1); log.close()")
+
+
+def test_the_keys_of_a_daemon_may_follow_each_other(rig: Rig) -> None:
+    """Where there are epoch keys no other key is read, and the log verifies by the first."""
+    first = create_epochs(rig.shelf / "audit", rig.private, origin=ORIGIN, first=rig.key)
+    for path in (rig.private / "epochs").rglob("*"):
+        rig._give(path, DAEMON)
+    rig._give(rig.private / "epochs", DAEMON)
+    rig.start()
+    assert "1 durable" == rig.output(HEAD + "g(1)\nprint(1, 'durable')\nlog.close()")
+    assert 0 == rig.stop()
+
+    assert not rig.key.exists()
+    (own,) = rig.trust.identities
+    assert first == own.verifier
+    trust = Trust((replace(own, epochs=True),))
+    assert verify_audit(rig.shelf / "audit", trust=trust, epochs=()).ok
+    assert 1 == rig.types()["call"]

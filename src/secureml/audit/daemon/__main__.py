@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from secureml.audit._epochs import chained
 from secureml.audit.daemon import _privileges as privileges
 from secureml.audit.daemon.server import Allowed, Daemon, Limits
 from secureml.audit.sink import AuditLog
@@ -87,17 +88,19 @@ def _run(args: argparse.Namespace) -> None:
     if os.geteuid() in args.allow_user:
         _say("warning: the daemon's own user may hand in records, and can read the key as well")
     privileges.check_private(args.private)
-    signer = load(
-        args.key or args.private / "keys" / "audit.pem",
-        passphrase=_passphrase(args.passphrase_file),
-        purposes={_PURPOSE},
-    )
+    passphrase = _passphrase(args.passphrase_file)
+    keeping = chained(args.audit, args.private, passphrase=passphrase)
+    signer = None
+    if keeping is None:
+        path = args.key or args.private / "keys" / "audit.pem"
+        signer = load(path, passphrase=passphrase, purposes={_PURPOSE})
     log = Log.open(
         args.audit,
         private=args.private,
         origin=args.create,
         signer=signer,
         purpose=_PURPOSE,
+        keeping=keeping,
         create=args.create is not None,
         previous=[load_public(path) for path in args.previous],
     )
