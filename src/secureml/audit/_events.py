@@ -3,12 +3,13 @@
 import os
 import time
 from collections.abc import Mapping
+from datetime import datetime
 
 from secureml.clock import Clock, format_time
 from secureml.wire import canonical
 from secureml.wire.canonical import JSON
 
-__all__ = ["event", "new_id"]
+__all__ = ["Losses", "event", "new_id"]
 
 
 def new_id() -> str:
@@ -40,3 +41,41 @@ def event(kind: str, body: Mapping[str, JSON], clock: Clock) -> bytes:
             "type": kind,
         }
     )
+
+
+class Losses:
+    """
+    Records that were not taken, and nobody has said so yet.
+
+    Without a lock: the garbage collector may come here from anywhere.
+
+    Attributes:
+        count: How many.
+    """
+
+    __slots__ = ("_times", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._times: list[datetime] = []
+
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+    def add(self, when: datetime) -> None:
+        """Count one."""
+        self._times = [*self._times[:1], when]
+        self.count += 1
+
+    def take(self) -> int:
+        """Return how many, and begin anew."""
+        count, self.count, self._times = self.count, 0, []
+        return count
+
+    def gap(self, reason: str) -> dict[str, JSON]:
+        """Return what a ``gap`` is to say of them, and begin anew."""
+        times = self._times
+        gap: dict[str, JSON] = {"dropped": self.take(), "reason": reason}
+        if times:
+            gap |= {"first": format_time(times[0]), "last": format_time(times[-1])}
+        return {"gap": gap}

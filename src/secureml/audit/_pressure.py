@@ -51,10 +51,9 @@ def make_room(recorder: Recorder, on_failure: str) -> bool:
     if not _blocked(recorder) or recorder.inside:
         return True
     if on_failure == "gap":
-        recorder.dropped += 1
-        recorder.gap = [*recorder.gap[:1], recorder.clock()]
+        recorder.dropped.add(recorder.clock())
         return False
-    recorder.refused += 1
+    recorder.refused.add(recorder.clock())
     raise recorder.trouble or _busy()
 
 

@@ -17,16 +17,15 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from queue import Empty, SimpleQueue
 from typing import Final
 
 from secureml.audit._anchoring import Anchoring, not_witnessed
-from secureml.audit._events import event, new_id
+from secureml.audit._events import Losses, event, new_id
 from secureml.audit._merge import segment_name
 from secureml.audit._turns import Turns
 from secureml.audit.appended import Appended
-from secureml.clock import Clock, format_time
+from secureml.clock import Clock
 from secureml.errors import SecureMLError, StoreError
 from secureml.evidence._files import store_error
 from secureml.evidence._spool import Spool
@@ -61,6 +60,8 @@ class Recorder:
         queue: What is accepted and not written; appended to by anybody.
         waiting: Bytes in the queue, about.
         trouble: Why nothing is accepted now; None when all is well.
+        dropped: Records whose callers chose to go on without them.
+        refused: Records whose callers were told so by an error.
         ready: Whether the writer's start is under a checkpoint.
         asleep: Whether the thread waits for a bell.
     """
@@ -88,9 +89,8 @@ class Recorder:
         self._turns = Turns()
         self.bell: SimpleQueue[None] = SimpleQueue()
         self.heartbeat = heartbeat
-        self.refused = 0
-        self.gap: list[datetime] = []
-        self.dropped = 0
+        self.refused = Losses()
+        self.dropped = Losses()
         self._segment = 0
         self._lines = 0
         self._bytes = 0
@@ -266,7 +266,7 @@ class Recorder:
                 with contextlib.suppress(ValueError):
                     self.queue.remove(item)
                     self.waiting -= item.size
-                    self.refused += 1
+                    self.refused.add(self.clock())
                 raise
         if ack != "durable":
             self.sequencer.wait(self.spool, item.number + 1, timeout)
@@ -376,9 +376,16 @@ class Recorder:
         self.flush()
         if not self.spool.make_ahead():
             return
-        refused, self.refused = self.refused, 0
         self.trouble = None
-        self.add("disk-full", {"disk_full": {"refused": refused}})
+        if not self.spool.outage:
+            self._own_up()
+
+    def _own_up(self) -> None:
+        """Say how many were refused."""
+        if self.spool.outage:
+            self.add("gap", self.refused.gap(self.spool.outage))
+        else:
+            self.add("disk-full", {"disk_full": {"refused": self.refused.take()}})
 
     def _speak(self) -> None:
         """Add what the log itself has to say: a gap, a jump of the clock, that it lives."""
@@ -390,19 +397,9 @@ class Recorder:
                 retryable=True,
             )
         if self.dropped and self.trouble is None:
-            dropped, self.dropped = self.dropped, 0
-            times, self.gap = self.gap, []
-            self.add(
-                "gap",
-                {
-                    "gap": {
-                        "dropped": dropped,
-                        "first": format_time(times[0]),
-                        "last": format_time(times[-1]),
-                        "reason": "not-accepted",
-                    }
-                },
-            )
+            self.add("gap", self.dropped.gap("not-accepted"))
+        if self.refused and self.trouble is None:
+            self._own_up()
         now = time.monotonic()
         wall = self.clock().timestamp()
         jump = (wall - self._clocks[1]) - (now - self._clocks[0])
@@ -462,6 +459,8 @@ class Recorder:
             self._thread.join(IDLE)
         with self.io:
             try:
+                if self.trouble is not None and not self.spool.broken:
+                    self._retry()
                 self._speak()
                 self.flush()
                 content = last(self.spool.count)

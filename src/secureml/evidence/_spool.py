@@ -128,7 +128,10 @@ class Spool:
         synced: Records known to be on the disk.
         broken: Why it takes nothing more; empty while it does.
         full: Why no segment could be made ahead; empty when one was.
+        outage: Why records are refused, in a word; empty where it is for want of room.
     """
+
+    outage = ""
 
     def __init__(
         self, directory: Path, files: Files, *, size: int = SEGMENT, piece: int = PIECE_SIZE

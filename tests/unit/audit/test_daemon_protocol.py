@@ -623,18 +623,83 @@ def test_without_a_daemon_records_are_refused_after_a_while(
         log.append(BODY, durable=True)
         running.stop()
 
-        with pytest.raises(StoreError, match="no answer"):
-            log.append(BODY, durable=True)
+        for _ in range(3):
+            with pytest.raises(StoreError, match="no answer"):
+                log.append(BODY, durable=True)
+    with Running(tmp_path, key) as running:
+        running.until(lambda: log._recorder is not None and log._recorder.trouble is None)
+        log.append(BODY, durable=True)
+        log.close()
+        records = running.records()
+    types = Counter(record.type for record in records)
+    [gap] = [record.body["gap"] for record in records if record.type == "gap"]
+
+    # The first may have been handed over: whether it is in the log was not known then.
+    assert gap["dropped"] in {2, 3}
+    assert 5 == types["config"] + gap["dropped"]
+    assert "daemon-away" == gap["reason"]
+    assert gap["first"] < gap["last"]
+    assert not types["disk-full"]
+    assert not types["recovery"]
+
+
+def test_a_writer_that_ends_at_once_says_what_was_refused(tmp_path: Path, key: KeySigner) -> None:
+    """The end of an outage need not be seen by the thread: the end of the writer is enough."""
+    with Running(tmp_path, key) as running:
+        log = running.connect(patience=0.3)
+        log.append(BODY, durable=True)
+        running.stop()
+        for _ in range(2):
+            with pytest.raises(StoreError, match="no answer"):
+                log.append(BODY, durable=True)
+        recorder = log._recorder
+        assert recorder is not None
+        with recorder.io:  # the thread does nothing meanwhile
+            again = Running(tmp_path, key)
+            with again:
+                log.close()
+                records = again.records()
+    [gap] = [record.body["gap"] for record in records if record.type == "gap"]
+
+    assert ("daemon-away", "end") == (gap["reason"], records[-1].type)
+
+
+def test_an_outage_in_which_nothing_is_refused_leaves_no_gap(
+    tmp_path: Path, key: KeySigner
+) -> None:
+    """What waited for the daemon is in the log, and there is nothing else to say."""
+    with Running(tmp_path, key) as running:
+        log = running.connect(patience=0.3)
+        log.append(BODY, durable=True)
+        running.stop()
+        log.append(BODY)
+        running.until(lambda: log._recorder is not None and log._recorder.trouble is not None)
     with Running(tmp_path, key) as running:
         running.until(lambda: log._recorder is not None and log._recorder.trouble is None)
         log.append(BODY, durable=True)
         log.close()
         types = running.types()
 
-    # The one that raised was handed over: whether it is in the log was not known then.
-    assert types["config"] in {2, 3}
-    assert 1 == types["disk-full"]
-    assert not types["recovery"]
+    assert types["config"] == 3
+    assert types.keys() == {"start", "config", "end"}
+
+
+def test_what_is_too_large_for_the_daemon_is_a_gap_of_that_reason(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record whose values no message can hold is refused, and the log says why."""
+    with running.connect() as log:
+        log.append(BODY, durable=True)
+        monkeypatch.setattr(messages, "MAX_LINE", 100)
+        sealed = Sealed.of(encode("x" * 200))
+        entry = {"alg": "hmac-sha256", "commitment": sealed.commitment}
+        with pytest.raises(StoreError, match="captured too much"):
+            log.append({**CALL, "in": {"row": entry}}, {"row": sealed}, durable=True)
+        running.until(lambda: log._recorder is not None and log._recorder.trouble is None)
+        log.append(BODY, durable=True)
+    [gap] = [record.body["gap"] for record in running.records() if record.type == "gap"]
+
+    assert (1, "too-large") == (gap["dropped"], gap["reason"])
 
 
 def test_the_owner_writes_beside_the_daemon(running: Running, key: KeySigner) -> None:

@@ -30,6 +30,10 @@ __all__ = ["PATIENCE", "RemoteSpool", "no_answer"]
 PATIENCE: Final = 15.0
 """Seconds without an answer after which records are refused: longer than a restart."""
 
+AWAY: Final = "daemon-away"
+TOO_LARGE: Final = "too-large"
+"""What a ``gap`` gives as the reason."""
+
 _WINDOW: Final = 4 << 20
 """Bytes that may be under way, unless one record is larger."""
 
@@ -59,6 +63,7 @@ class RemoteSpool:
         anchors: Whether an anchor is required.
         broken: Why it takes nothing more; empty while it does.
         full: Empty: it is the daemon's disk.
+        outage: Why records were refused last, in a word.
         trouble: Why there is no connection; empty while there is one.
     """
 
@@ -74,6 +79,7 @@ class RemoteSpool:
         self.anchors = False
         self.broken = ""
         self.trouble = "no connection was made yet"
+        self.outage = AWAY
         self._patience = patience
         self._token = bytes(TOKEN_SIZE)
         self._link = Link(address, user)
@@ -121,6 +127,7 @@ class RemoteSpool:
         """
         for line in lines:
             if len(line) > messages.MAX_LINE:
+                self.outage = TOO_LARGE
                 raise StoreError(
                     "a record captured too much for the audit daemon",
                     why=f"its values have {len(line):,} bytes, and {messages.MAX_LINE:,} is most",
@@ -389,6 +396,7 @@ class RemoteSpool:
             self.check()
 
     def _silence(self, why: str) -> StoreError:
+        self.outage = AWAY
         return no_answer(f"no answer from the audit daemon at {self._link.address!r}", why=why)
 
     def _hear(self) -> None:
