@@ -501,7 +501,10 @@ GROUPS: Final[dict[str, tuple[Attack, ...]]] = {
             "a_prune_record_under_a_hold",
             "the same under a legal hold, by other software than ours",
             "the log's key and the directory",
-            missed="as an error; the records of the hold and of the pruning both stay, to be read",
+            WARNING,
+            missed="once no hold is placed any more: a removal may wait for that; the records of "
+            "hold, pruning and release stay",
+            window="until the hold is released",
         ),
     ),
 }

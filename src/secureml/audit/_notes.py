@@ -24,6 +24,7 @@ CODES: Final[Mapping[str, str]] = {
     "not-a-record": ERROR,
     "outcome-dropped": WARNING,
     "profile": ERROR,
+    "prune-under-hold": WARNING,
     "recovery-corrupt": ERROR,
     "recovery-count": ERROR,
     "recovery-gap": ERROR,

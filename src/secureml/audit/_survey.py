@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, Literal, cast
 
+from secureml.audit._held import Held
 from secureml.audit._ids import Ids
 from secureml.audit._notes import Notes
 from secureml.audit._shapes import Shapes
@@ -58,6 +59,7 @@ class Survey:
         self.notes = Notes()
         self.add = self.notes.add
         self.ids = Ids()
+        self.held = Held()
         self._shapes = Shapes()
         self._bodies = keep or profile is not None
         self._recovered: dict[str, tuple[int, str, int]] = {}
@@ -77,6 +79,7 @@ class Survey:
         """
         if first != self.leaves:
             self.holes += 1
+            self.held.gone.append((self.leaves, first))
         self.leaves = first + len(leaves)
         if self.level == "sequence":
             self._feed_prefixes(first, leaves)
@@ -306,8 +309,11 @@ class Survey:
             self.add("disk-full", index, f"{short} had no room, and refused {refused} records")
         elif kind == "recovery":
             self._recovery(index, record)
+        elif kind == "hold":
+            self.held.hold(_part(record, "hold"))
         elif kind == "prune":
             self._pruned(record)
+            self.held.prune(index, _part(record, "prune").get("minimum"))
 
     def _pruned(self, record: Record) -> None:
         prune = _part(record, "prune")
@@ -357,6 +363,8 @@ class Survey:
                 self._unanswered(name, writer)
         for name, (index, seq) in self._joined.items():
             self._compare_joined(index, name, seq)
+        for index, what in self.held.removals:
+            self.add("prune-under-hold", index, what)
         for name, (index, verdict, records) in self._recovered.items():
             if records and verdict in _EXPLAINED and not self.holes:
                 self._miscounted(index, name, records, 0)

@@ -26,6 +26,7 @@ from secureml.audit.retention import (
     set_policy,
     verify_pruned_log,
 )
+from secureml.audit.verification import verify_audit
 from secureml.errors import (
     ConsistencyError,
     DigestMismatchError,
@@ -346,9 +347,43 @@ def test_a_hold_that_comes_in_between_comes_first(rig: Any) -> None:
 
     assert (verified(rig).minimum, verified(rig).absent) == (512, 0)
     assert rig.report(keys=rig.keys).findings == ()
+    assert found(rig) == []
     release_hold(rig, "h")
     assert complete_pruning(rig).bundles == 1
     assert verified(rig).absent == 1
+    assert found(rig) == []
+    # Until another matter comes up: it came later than the removal.
+    place_hold(rig, "h")
+    assert found(rig) == []
+
+
+def test_other_software_that_does_not_wait_is_found(rig: Any) -> None:
+    """Who removes what a leaf under a hold says, while one is placed, is found; not later."""
+    old_log(rig)
+    place_hold(rig, "h", subjects=["ab" * 16])
+    policy = POLICY.to_json()
+    writers = {rig.writer: 512}
+    rig.append(
+        {
+            "type": "prune",
+            "prune": {"minimum": 512, "kept": [0], "policy": policy, "writers": writers},
+        }
+    )
+    assert found(rig) == []
+    bundle(rig, 1).unlink()
+
+    assert found(rig) == ["prune-under-hold"]
+    place_hold(rig, "another")
+    release_hold(rig, "h")
+    assert found(rig) == ["prune-under-hold"]
+    release_hold(rig, "another")
+    assert found(rig) == []
+
+
+def found(rig: Any) -> list[str]:
+    """Return what a stranger finds in the records."""
+    rig.publish()
+    return [one.code for one in verify_audit(rig.root / "audit", trust=trust(rig)).findings]
 
 
 def test_values_past_their_time_can_go_before_their_records(rig: Any) -> None:

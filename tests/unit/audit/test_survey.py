@@ -271,9 +271,10 @@ def test_each_finding_has_its_log(make: Callable[[], list[bytes]], expected: lis
 
 def test_every_code_is_shown() -> None:
     """There is no code without a log that shows it."""
-    shown = set(itertools.chain.from_iterable(f[2] for f in FOUND)) | {"duplicate-id", "profile"}
+    shown = set(itertools.chain.from_iterable(f[2] for f in FOUND))
+    elsewhere = {"duplicate-id", "profile", "prune-under-hold"}
 
-    assert set(_notes.CODES) == shown - {"*id"}
+    assert set(_notes.CODES) == (shown | elsewhere) - {"*id"}
 
 
 def test_warnings_pass_unless_strict() -> None:
@@ -371,6 +372,72 @@ def test_a_log_that_was_pruned() -> None:
         survey.close(None, None)
 
         assert () == survey.notes.findings(), first
+
+
+PLACE_A, PLACE_B = "place a", "place b"
+UNDER_HOLD: list[tuple[str, list[str], set[int], list[int]]] = [
+    ("gone under a hold", [PLACE_A, "prune 512"], {1}, [1]),
+    ("gone from the first on", [PLACE_A, "prune 512"], {0, 1}, [1]),
+    ("a hold about some", ["place-some a", "prune 512"], {1}, [1]),
+    ("nothing gone: it waits", [PLACE_A, "prune 512"], set(), []),
+    ("pruned before the hold", ["prune 512", PLACE_A], {1}, []),
+    ("the same again, under a hold", ["prune 512", PLACE_A, "prune 512"], {1}, []),
+    ("more of it, under a hold", ["prune 256", PLACE_A, "prune 768"], {0, 1, 2}, [2]),
+    ("more of it, and that waits", ["prune 512", PLACE_A, "prune 768"], {0, 1}, []),
+    ("less of it, under a hold", ["prune 512", PLACE_A, "prune 256"], {0, 1}, []),
+    ("released before", [PLACE_A, "release a", "prune 512"], {1}, []),
+    ("released since: it may have waited", [PLACE_A, "prune 512", "release a"], {1}, []),
+    ("and placed again", [PLACE_A, "prune 512", "release a", PLACE_A], {1}, []),
+    ("another one released", [PLACE_A, "prune 512", "release b"], {1}, [1]),
+    ("one of two released", [PLACE_A, PLACE_B, "prune 512", "release a"], {1}, [2]),
+    ("one after the other", [PLACE_A, "prune 512", PLACE_B, "release a"], {1}, [1]),
+    ("placed twice, released once", [PLACE_A, PLACE_A, "release a", "prune 512"], {1}, []),
+    ("two steps", [PLACE_A, "prune 256", "prune 512"], {0, 1}, [1, 2]),
+    ("beyond its own leaf", [PLACE_A, "prune 9984"], {1}, []),
+    ("in no form", [PLACE_A, "prune x", "prune 512"], {1}, [2]),
+]
+
+
+@pytest.mark.parametrize(
+    ("events", "gone", "expected"), [f[1:] for f in UNDER_HOLD], ids=[f[0] for f in UNDER_HOLD]
+)
+def test_what_was_pruned_under_a_hold(
+    events: list[str], gone: set[int], expected: list[int]
+) -> None:
+    """A removal is named where it cannot have waited for a moment without a hold, else never."""
+    made = Book().start(ALICE).call(ALICE, 767)
+    for event in events:
+        what, said = event.split()
+        if what == "prune":
+            minimum: JSON = int(said) if said.isdigit() else said
+            made.leaf(ALICE, "prune", prune={"minimum": minimum, "writers": {ALICE: 768}})
+        else:
+            more: dict[str, JSON] = {"subjects": ["f" * 32]} if "some" in what else {}
+            state = "released" if what == "release" else "placed"
+            made.leaf(ALICE, "hold", hold={"name": said, "state": state, **more})
+    survey = _survey.Survey()
+    for number in {0, 1, 2, 3} - gone:
+        survey.feed(256 * number, made.leaves[256 * number : 256 * (number + 1)])
+    survey.close(None, None)
+    found = [one for one in survey.notes.findings() if one.code != "sequence-gap"]
+
+    assert [768 + one for one in expected] == [one.index for one in found]
+    assert {("prune-under-hold", WARNING)} >= {(one.code, one.severity) for one in found}
+
+
+def test_a_pruning_under_a_hold_says_how_much() -> None:
+    """The finding names the holds and the entries that this record alone let go."""
+    made = Book().start(ALICE).call(ALICE, 767)
+    for name in ("b", "a"):
+        made.leaf(ALICE, "hold", hold={"name": name, "state": "placed"})
+    made.leaf(ALICE, "prune", prune={"minimum": 512, "writers": {ALICE: 512}})
+    survey = _survey.Survey()
+    survey.feed(0, made.leaves[:256])
+    survey.feed(512, made.leaves[512:])
+    survey.close(None, None)
+    (found,) = survey.notes.findings()
+
+    assert "below entry 512 under a legal hold, 'a', 'b': 256 entries are gone" in found.what
 
 
 def test_ids_across_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,7 @@ import stat
 import sys
 import time
 from array import array
+from collections import deque
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Callable, Iterator, Sequence  # noqa: UP035  as above
@@ -731,6 +732,9 @@ class Records:
         self.since = self.latest = ""  # the time of the last of them; the latest of all
         self.seen = self.holes = 0  # entries; pruned stretches
         self.prune: dict[str, Any] = {"minimum": 0}
+        self.gone: deque[tuple[int, int]] = deque()  # those that no record so far lets go
+        self.holds: set[str] = set()  # legal holds that are placed
+        self.held: list[tuple[int, str]] = []  # prunings under them that removed entries
         self.epochs: list[tuple[int, Any, Any]] = []  # index, number and key of each epoch leaf
         self.writers: dict[bytes, Writer] = {}
         self.joined: dict[str, tuple[int, int]] = {}  # where writers go on behind what was pruned
@@ -755,7 +759,9 @@ class Records:
 
     def visit(self, first: int, entries: list[bytes]) -> None:
         """Look at the entries of one bundle, in the order of the log."""
-        self.holes += first != self.seen
+        if first != self.seen:
+            self.holes += 1
+            self.gone.append((self.seen, first))
         if not self.audit and any(entry.startswith(MAGIC) for entry in entries):
             self.audit = True
             if self.seen:
@@ -839,6 +845,8 @@ class Records:
             self.warn(index, f"{short} refused {said['dropped']} records: {said['reason']}")
         elif kind == "disk-full":
             self.warn(index, f"{short} had no room for {body['disk_full']['refused']} records")
+        elif kind in {"hold", "prune"}:
+            self._held(index, kind, said)
         elif kind == "recovery":
             self.recovered[said["writer"]] = index, said
             if said["verdict"] not in {"clean", "torn"}:
@@ -849,6 +857,24 @@ class Records:
             writer.wrote = max(writer.wrote, at)
         if self.profiles:
             self._profiled(index, kind, name, body)
+
+    def _held(self, index: int, kind: str, said: dict[str, Any]) -> None:
+        """Note a pruning under a legal hold, where entries are gone that only it lets go."""
+        if kind == "hold":
+            (self.holds.add if said["state"] == "placed" else self.holds.discard)(said["name"])
+            if not self.holds:
+                self.held.clear()  # the removals may have waited for this
+        elif self.prune is said:
+            low, gone = said["minimum"], 0
+            while self.gone and self.gone[0][0] < low:
+                first, end = self.gone.popleft()
+                if end > low:
+                    self.gone.appendleft((low, end))
+                gone += min(end, low) - first
+            if self.holds and gone:
+                names = ", ".join(map(ascii, sorted(self.holds)[:5]))
+                what = f"prunes below {low} under a legal hold, {names}: {gone} entries are gone"
+                self.held.append((index, f"{what}, and since then there was no time without one"))
 
     def _profiled(self, index: int, kind: str, name: str, body: dict[str, Any]) -> None:
         for profile in self.profiles if kind == "call" else ():
@@ -886,6 +912,8 @@ class Records:
             said = self.prune.get("writers", {}).get(name, 0)
             if index >= self.prune["minimum"] > 0 and said != seq:
                 self.add(index, f"writer {name[:8]} goes on at {seq}, the pruning says {said}")
+        for index, what in self.held:
+            self.warn(index, what)
         for index, reviewers in self.unreviewed.values():
             if len(reviewers) < 2:
                 self.add(index, f"lacks two reviewers ({EU})")

@@ -539,6 +539,64 @@ def test_records_removed_beyond_what_the_pruning_says(make: Make, record: Any) -
         ]
 
 
+UNDER_HOLD = [
+    (["placed h", "prune"], True, "'h'"),
+    (["placed h", "placed a", "prune"], True, "'a', 'h'"),
+    (["placed h", "prune", "placed a", "released h"], True, "'h'"),
+    (["placed h", "prune", "prune"], True, "'h'"),
+    (["placed h", "prune 256", "prune"], True, "'h'"),
+    (["placed h", "prune 9984", "prune"], True, "'h'"),
+    (["placed h", "prune"], False, ""),
+    (["prune", "placed h"], True, ""),
+    (["prune", "placed h", "prune"], True, ""),
+    (["placed h", "released h", "prune"], True, ""),
+    (["placed h", "prune", "released h"], True, ""),
+    (["placed h", "prune", "released h", "placed h"], True, ""),
+]
+
+
+@pytest.mark.parametrize(("events", "gone", "holds"), UNDER_HOLD, ids=str)
+def test_what_was_pruned_under_a_hold(
+    make: Make,
+    record: Any,  # noqa: ANN401
+    events: list[str],
+    gone: bool,  # noqa: FBT001
+    holds: str,
+) -> None:
+    """A removal is named where it cannot have waited for a moment without a hold, else never."""
+    entries = [record("start"), *(record("call") for _ in range(599))]
+    for event in events:
+        what, said = [*event.split(), "512"][:2]
+        if what == "prune":
+            told = {"kept": [0], "minimum": int(said), "writers": {A: 512}}
+            entries.append(record("prune", prune=told))
+        else:
+            entries.append(record("hold", hold={"name": said, "state": what}))
+    made = make(entries)
+    if gone:
+        (made.path / "tile/entries/001").unlink()
+    report = made.verify()
+    first = next((n for n, e in enumerate(events, 600) if e in {"prune", "prune 512"}), None)
+
+    assert (report["verdict"], found(report)) == ("ok", [])
+    what = f"prunes below 512 under a legal hold, {holds}: 256 entries are gone, and since then "
+    named = [{"entry": first, "what": what + "there was no time without one"}] if holds else []
+    assert report["warnings"] == named
+
+
+def test_a_pruning_in_two_steps(make: Make, record: Any) -> None:  # noqa: ANN401
+    """Each record is named for what it alone let go; a stretch may be shared."""
+    entries = [record("start"), *(record("call") for _ in range(767))]
+    entries.append(record("hold", hold={"name": "h", "state": "placed"}))
+    entries += [record("prune", prune={"minimum": m, "writers": {A: 512}}) for m in (256, 512)]
+    made = make(entries)
+    for number in ("000", "001"):
+        (made.path / "tile/entries" / number).unlink()
+
+    assert [one["entry"] for one in made.verify()["warnings"]] == [769, 770]
+    assert made.verify("--quick")["warnings"] == []
+
+
 def test_a_tile_in_place_of_its_entries(make: Make, record: Any) -> None:  # noqa: ANN401
     """The hashes that stand in for what was pruned are those of the signed root."""
     made = pruned(make, record)
