@@ -7,18 +7,23 @@ answer can say what it is an answer about.
 
 Entries that were pruned are gone, and their hashes are not: they count for the
 root, and say nothing.
+
+Who gives a directory and a trust gets it verified, with the boundary notes of
+its epoch keys where a log has them: in ``epochs`` beside it.
 """
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
-from pathlib import Path
 from typing import TypeAlias
 
 from secureml.audit.retention import verify_pruned_log
+from secureml.audit.verification import AuditVerification, epoch_of
 from secureml.errors import ConsistencyError
 from secureml.evidence.checklog import VerifiedLog, verify_log
+from secureml.evidence.checkpruned import PrunedLog
+from secureml.evidence.keeping import Places
 from secureml.evidence.log import Log
 from secureml.evidence.pruning import absent_bundles
 from secureml.evidence.trust import Trust
@@ -32,8 +37,10 @@ __all__ = ["BUNDLE", "Readable", "Source", "source_of"]
 BUNDLE = 256
 """Entries in a bundle (C2SP tlog-tiles)."""
 
-Readable: TypeAlias = VerifiedLog | Log | str | os.PathLike[str]
-"""A verified log, a log, or the directory of one."""
+_HASH = 32
+
+Readable: TypeAlias = VerifiedLog | PrunedLog | AuditVerification | Log | str | os.PathLike[str]
+"""A log, the directory of one, or what a verification returned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +120,8 @@ def source_of(log: object, *, trust: Trust | None = None) -> Source:
     Return what is to be read of *log*.
 
     Args:
-        log: A `VerifiedLog`, a `Log`, something with a ``log`` that is one, or a directory.
+        log: What `verify_log`, `verify_pruned` or `verify_audit` returned, a `Log`, something
+            with a ``log`` that is one, or a directory.
         trust: Verify the directory first, with this.
 
     Raises:
@@ -129,7 +137,9 @@ def source_of(log: object, *, trust: Trust | None = None) -> Source:
     if trust is not None:
         msg = "trust= goes with a directory; verify_log makes a verified log of it"
         raise TypeError(msg)
-    if isinstance(log, VerifiedLog):
+    if isinstance(log, AuditVerification):
+        log = log.proven
+    if isinstance(log, VerifiedLog | PrunedLog):
         return _verified(log)
     inner = log if isinstance(log, Log) else getattr(log, "log", None)
     if isinstance(inner, Log):
@@ -138,7 +148,7 @@ def source_of(log: object, *, trust: Trust | None = None) -> Source:
     raise TypeError(msg)
 
 
-def _verified(log: VerifiedLog) -> Source:
+def _verified(log: VerifiedLog | PrunedLog) -> Source:
     def entries(start: int, stop: int) -> Iterator[bytes]:
         some = log.entries
         return (some[index] for index in range(start, stop))
@@ -151,48 +161,51 @@ def _verified(log: VerifiedLog) -> Source:
         entries=entries,
         continues=log.consistency,
         again=lambda: _verified(log),
-        gone=frozenset(),
-        hashes=lambda _: (),
+        gone=log.gone if isinstance(log, PrunedLog) else frozenset(),
+        hashes=lambda bundle: _split(log.leaves(bundle)),
     )
-
-
-def _plain(log: Log) -> Source:
-    seen = Checkpoint.decode(Note.decode(log.checkpoint_note()).text)
-    return _open(log, seen.origin, seen.size, seen.root, None)
 
 
 def _checked(directory: str | os.PathLike[str], trust: Trust) -> Source:
     """Verify a directory, which may have been pruned."""
-    path = Path(directory)
-    log = Log.open(path)
+    log = Log.open(directory)
+    path = log.directory
+    notes = Places.of(path, path).notes
     seen = Checkpoint.decode(Note.decode(log.checkpoint_note()).text)
-    if not absent_bundles(log.directory, seen.size):
-        return _verified(verify_log(path, trust=trust, role="audit"))
-    head = verify_pruned_log(path, trust=trust).head
-    # Who reads hashes every entry, and compares the root with this one.
-    return _open(log, head.origin, head.size, head.root, trust)
+    if absent_bundles(path, seen.size):
+        found: VerifiedLog | PrunedLog = verify_pruned_log(
+            path, trust=trust, epochs=notes, epoch_of=epoch_of
+        )
+    else:
+        found = verify_log(path, trust=trust, role="audit", epochs=notes, epoch_of=epoch_of)
+    return replace(_verified(found), again=lambda: _checked(path, trust))
 
 
-def _open(log: Log, origin: str, size: int, root: bytes, trust: Trust | None) -> Source:
+def _plain(log: Log) -> Source:
+    seen = Checkpoint.decode(Note.decode(log.checkpoint_note()).text)
+
     def hashes(bundle: int) -> Sequence[bytes]:
-        data = (log.directory / tiles.tile_path(0, bundle)).read_bytes()
-        found = [data[at : at + 32] for at in range(0, len(data), 32)]
-        if len(found) != BUNDLE or len(found[-1]) != len(root):
+        found = _split((log.directory / tiles.tile_path(0, bundle)).read_bytes())
+        if len(found) != BUNDLE or len(found[-1]) != _HASH:
             raise ConsistencyError(
-                f"the tile of bundle {bundle} of {origin!r} was changed",
-                why=f"it has {len(data)} bytes",
+                f"the tile of bundle {bundle} of {seen.origin!r} was changed",
+                why=f"it has {sum(map(len, found))} bytes",
                 fix="verify the log, and get an untouched copy",
             )
         return found
 
     return Source(
-        origin=origin,
-        size=size,
-        root=root,
-        verified=trust is not None,
+        origin=seen.origin,
+        size=seen.size,
+        root=seen.root,
+        verified=False,
         entries=log.entries,
-        continues=lambda old: log.consistency(old, size),
-        again=lambda: _plain(log) if trust is None else _checked(log.directory, trust),
-        gone=absent_bundles(log.directory, size),
+        continues=lambda old: log.consistency(old, seen.size),
+        again=lambda: _plain(log),
+        gone=absent_bundles(log.directory, seen.size),
         hashes=hashes,
     )
+
+
+def _split(data: bytes) -> Sequence[bytes]:
+    return [data[at : at + _HASH] for at in range(0, len(data), _HASH)]

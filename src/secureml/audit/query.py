@@ -252,7 +252,7 @@ def open_index(
     Return the index of *log*, made or brought up to date.
 
     Args:
-        log: A `VerifiedLog`, a `Log`, an `AuditLog`, or the directory of a log.
+        log: What a verification returned, a `Log`, an `AuditLog`, or the directory of a log.
         trust: Verify the directory first, with this.
         cache: Directory in which the index is kept for the next time; it has
             to be private, since rows name pseudonyms.  None: it is made for
@@ -299,7 +299,7 @@ def query(
     ``no``) and ``secureml.index`` (``fresh`` or ``kept``).
 
     Args:
-        log: A `VerifiedLog`, a `Log`, an `AuditLog`, or the directory of a log.
+        log: What a verification returned, a `Log`, an `AuditLog`, or the directory of a log.
         columns: Some of `COLUMNS`; all by default.
         where: Column → a value, several, or None for rows without one.
         since: Records of this time and later, by their writers' clocks.

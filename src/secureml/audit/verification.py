@@ -31,7 +31,7 @@ from secureml.audit.verify import AuditReport, begin, report_of
 from secureml.errors import FormatError
 from secureml.evidence._reader import LogDirectory
 from secureml.evidence.checklog import VerifiedLog, verify_log
-from secureml.evidence.notes import VerifiedCheckpoint
+from secureml.evidence.checkpruned import PrunedLog
 from secureml.evidence.pruning import absent_bundles
 from secureml.evidence.trust import Trust
 from secureml.sealing import SubjectKeys
@@ -93,7 +93,7 @@ class AuditVerification:
 
     Attributes:
         directory: The log.
-        log: What `verify_log` returned; None for a log that was pruned.
+        proven: What the verification of its files returned, with entries and proofs.
         origin: The log's name.
         size: Number of entries.
         root: Root hash, 32 bytes.
@@ -108,7 +108,7 @@ class AuditVerification:
     """
 
     directory: Path
-    log: VerifiedLog | None
+    proven: VerifiedLog | PrunedLog
     origin: str
     size: int
     root: bytes
@@ -119,6 +119,11 @@ class AuditVerification:
     details: DetailsReport | None
     window: Window
     profile: str | None
+
+    @property
+    def log(self) -> VerifiedLog | None:
+        """What `verify_log` returned; None for a log that was pruned."""
+        return self.proven if isinstance(self.proven, VerifiedLog) else None
 
     @property
     def findings(self) -> tuple[AuditFinding, ...]:
@@ -272,10 +277,9 @@ def verify_audit(
     pruned = _is_pruned(path)
     keep = pruned and details is not None
     reading = _Reading(lambda: begin(level, records=keep, profile=profile, now=now), covered)
-    log: VerifiedLog | None = None
-    minimum = 0
+    proven: VerifiedLog | PrunedLog
     if pruned:
-        held = verify_pruned_log(
+        proven = verify_pruned_log(
             path,
             trust=trust,
             remembered=remembered,
@@ -285,10 +289,10 @@ def verify_audit(
             epochs=epochs,
             epoch_of=epoch_of,
         )
-        head: VerifiedCheckpoint | VerifiedLog = held.head
-        minimum = held.minimum
+        log, minimum = None, proven.minimum
     else:
-        head = log = _verify_whole(path, trust, role, remembered, anchors, epochs, reading)
+        proven = log = _verify_whole(path, trust, role, remembered, anchors, epochs, reading)
+        minimum = 0
     report = report_of(reading.survey, None if log is None else log.entries, now)
     beside = None
     if details is not None:
@@ -301,16 +305,16 @@ def verify_audit(
         )
     return AuditVerification(
         directory=path,
-        log=log,
-        origin=head.origin,
-        size=head.size,
-        root=head.root,
-        signer=head.signer.name,
-        trust=str(head.trust_digest),
+        proven=proven,
+        origin=proven.origin,
+        size=proven.size,
+        root=proven.root,
+        signer=proven.signer.name,
+        trust=str(proven.trust_digest),
         minimum=minimum,
         report=report,
         details=beside,
-        window=reading.window(head.size, "checked" if remembered else "not checkable"),
+        window=reading.window(proven.size, "checked" if remembered else "not checkable"),
         profile=profile,
     )
 

@@ -88,19 +88,16 @@ def _wanted(args: argparse.Namespace, place: Place) -> dict[str, Any]:
     return {name: value for name, value in conditions.items() if value is not None}
 
 
-def _audit(args: argparse.Namespace) -> tuple[Place, Any, dict[str, Any]]:
-    """Return the audit log, what is asked of it, and how it is opened."""
+def _audit(args: argparse.Namespace) -> tuple[Place, Any]:
+    """Return where the audit log is, and what is asked: its verification, or the directory."""
     from secureml.audit.verification import verify_audit
 
     if args.unverified:
         place = _only(places_of(args.directory))
-        return place, place.path, {}
+        return place, place.path
     places, trust = Place.trusted(args.directory, args.trust)
     place = _only(places)
-    found = verify_audit(place.path, trust=trust, level="sequence", epochs=place.epochs)
-    if found.log is not None:
-        return place, found.log, {}
-    return place, place.path, {"trust": trust}
+    return place, verify_audit(place.path, trust=trust, level="sequence", epochs=place.epochs)
 
 
 def _only(places: list[Place]) -> Place:
@@ -128,11 +125,10 @@ def _record_access(args: argparse.Namespace, place: Place, action: str, **said: 
 def _query(args: argparse.Namespace) -> dict[str, object]:
     from secureml.audit.query import open_index
 
-    place, log, how = _audit(args)
+    place, log = _audit(args)
     wanted = _wanted(args, place)
-    if args.unverified and place.layout.private.is_dir():
-        how["cache"] = place.layout.private / "index"
-    with open_index(log, **how) as index:
+    kept = args.unverified and place.layout.private.is_dir()
+    with open_index(log, cache=place.layout.private / "index" if kept else None) as index:
         rows = _answer(args, index, wanted)
         found: dict[str, object] = {
             "ok": True,
@@ -176,9 +172,9 @@ def _export(args: argparse.Namespace) -> dict[str, object]:
     if args.out == "-" and args.json:
         msg = "--json prints one JSON object: write the export to a file, --out FILE"
         raise ValueError(msg)
-    place, log, how = _audit(args)
+    place, log = _audit(args)
     out = sys.stdout.buffer if args.out == "-" else args.out
-    done = export(log, args.format, out, start=args.start, **how, **_wanted(args, place))
+    done = export(log, args.format, out, start=args.start, **_wanted(args, place))
     _record_access(
         args, place, "audit.export", rows=done.rows, format=done.format, digest=done.digest
     )
@@ -203,14 +199,13 @@ def _push(args: argparse.Namespace) -> dict[str, object]:
     from secureml.audit.export.push import push_otlp
 
     headers = dict(_headers(Path(args.headers))) if args.headers else None
-    place, log, how = _audit(args)
+    place, log = _audit(args)
     done = push_otlp(
         log,
         args.url,
         start=args.start,
         headers=headers,
         insecure=args.insecure,
-        **how,
         **_wanted(args, place),
     )
     _record_access(args, place, "audit.export", rows=done.rows, format="otlp")

@@ -2,25 +2,27 @@
 Verifying a log whose beginning may have been removed under a policy.
 
 Every byte that is there is accounted for, by the same steps as in
-`verify_log`.  Where a bundle is gone, an entry of the log has to say so; that
-it was old enough is the word of the log's owner.
+`verify_log`, and read from as there.  Where a bundle is gone, an entry of the
+log has to say so; that it was old enough is the word of the log's owner.
 
 Source: docs/spec/retention.md, section "Verifying a pruned log".
 """
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from secureml.evidence._logkeys import LogKeys, Notes
 from secureml.evidence._reader import LogDirectory
-from secureml.evidence._tree import FULL
-from secureml.evidence.checklog import examine, unexpected
-from secureml.evidence.epochs import EpochLeaf
+from secureml.evidence._tree import FULL, node_from_tiles
+from secureml.evidence.checklog import VerifiedEntries, examine, unexpected
+from secureml.evidence.epochs import EpochChain, EpochLeaf
 from secureml.evidence.notes import VerifiedCheckpoint
 from secureml.evidence.pruning import Prune, Pruning
-from secureml.evidence.trust import Trust
+from secureml.evidence.trust import Identity, Trust
+from secureml.wire.digest import Digest
+from secureml.wire.merkle import ConsistencyProof, consistency_path
 
 __all__ = ["PrunedLog", "verify_pruned"]
 
@@ -33,14 +35,69 @@ class PrunedLog:
     Attributes:
         head: The verified checkpoint.
         minimum: The minimum index; the content of entries below it is not checkable.
-        absent: How many bundles are gone.
+        gone: Numbers of the bundles, of 256 entries each, that are gone.
         rollback: ``checked`` against a remembered checkpoint, or ``not checkable``.
+        entries: The entries; each that is there is checked again when it is read.
+        chain: The epoch keys of the log, verified; None where the trust names one key.
+        tiles: The hashes, by level and number.
     """
 
     head: VerifiedCheckpoint
     minimum: int
-    absent: int
+    gone: frozenset[int]
     rollback: str
+    entries: VerifiedEntries = field(repr=False, compare=False)
+    chain: EpochChain | None = field(repr=False, compare=False)
+    tiles: Mapping[tuple[int, int], bytes] = field(repr=False, compare=False)
+
+    @property
+    def absent(self) -> int:
+        """How many bundles are gone."""
+        return len(self.gone)
+
+    @property
+    def origin(self) -> str:
+        """The log's name."""
+        return self.head.origin
+
+    @property
+    def size(self) -> int:
+        """Number of entries, those that are gone among them."""
+        return self.head.size
+
+    @property
+    def root(self) -> bytes:
+        """Root hash over them, 32 bytes."""
+        return self.head.root
+
+    @property
+    def signer(self) -> Identity:
+        """Who signed the checkpoint."""
+        return self.head.signer
+
+    @property
+    def trust_digest(self) -> Digest:
+        """Digest of the trust that decided."""
+        return self.head.trust_digest
+
+    def consistency(self, old: int) -> ConsistencyProof:
+        """
+        Return the proof that the first *old* entries begin this log.
+
+        Raises:
+            ValueError: Not ``0 <= old <= size``.
+        """
+        node = node_from_tiles(lambda level, number: self.tiles[level, number])
+        return ConsistencyProof(path=consistency_path(old, self.size, node))
+
+    def leaves(self, bundle: int) -> bytes:
+        """
+        Return the leaf hashes of one bundle of 256 entries, one after another.
+
+        Raises:
+            KeyError: The log never had such a bundle.
+        """
+        return self.tiles[0, bundle]
 
 
 def verify_pruned(
@@ -98,8 +155,11 @@ def verify_pruned(
     return PrunedLog(
         head=found.head,
         minimum=0 if pruning.last is None else pruning.last.minimum,
-        absent=len(found.absent),
+        gone=found.absent,
         rollback="checked" if remembered else "not checkable",
+        entries=found.entries,
+        chain=found.chain,
+        tiles=found.kept,
     )
 
 

@@ -8,7 +8,7 @@ blobs and seals that they name, and from a prediction to its model.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TypeAlias
 
 from secureml.audit.record import Record
 from secureml.audit.retention import verify_pruned_log
@@ -16,32 +16,17 @@ from secureml.audit.verification import epoch_of
 from secureml.audit.verify import AuditReport, begin, report_of
 from secureml.evidence._reader import LogDirectory
 from secureml.evidence.checklog import VerifiedLog, verify_log
+from secureml.evidence.checkpruned import PrunedLog
 from secureml.evidence.epochs import first_of
 from secureml.evidence.pruning import absent_bundles
-from secureml.evidence.trust import Identity, Trust
+from secureml.evidence.trust import Trust
 from secureml.workspace.layout import Layout
 
 __all__ = ["Head", "VerifiedAudit", "boundary_notes", "is_chained", "read_audit"]
 
 
-class Head(Protocol):
-    """**Protocol.** What any verification of a log gives, its signer among it."""
-
-    @property
-    def origin(self) -> str:
-        """The log's name."""
-
-    @property
-    def size(self) -> int:
-        """Number of entries."""
-
-    @property
-    def root(self) -> bytes:
-        """Root hash, 32 bytes."""
-
-    @property
-    def signer(self) -> Identity:
-        """Whose key signed the checkpoint."""
+Head: TypeAlias = VerifiedLog | PrunedLog
+"""What verifying the files of a log returns: with its signer, its keys and its proofs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +35,7 @@ class VerifiedAudit:
     An audit log whose files, tree and signature hold, and whose records have no error.
 
     Attributes:
-        head: Its checkpoint.
+        head: What the verification of its files returned.
         log: All of it; None for a log that was pruned.
         records: Every record that is there.
         places: The index of each of them.
@@ -104,8 +89,9 @@ def read_audit(
     notes = boundary_notes(layout, "audit")
     log: VerifiedLog | None = None
     minimum = 0
+    head: Head
     if _is_pruned(layout):
-        pruned = verify_pruned_log(
+        head = pruned = verify_pruned_log(
             layout.audit,
             trust=trust,
             remembered=remembered,
@@ -114,7 +100,6 @@ def read_audit(
             epochs=notes,
             epoch_of=epoch_of,
         )
-        head: Head = pruned.head
         minimum = pruned.minimum
     else:
         head = log = verify_log(

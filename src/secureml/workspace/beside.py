@@ -15,40 +15,18 @@ import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, cast
 
+from secureml.audit.verification import AuditVerification
 from secureml.errors import ConsistencyError, UnexpectedFileError
 from secureml.evidence.anchors.keeping import receipts_directory
 from secureml.evidence.anchors.timestamp import Authority
-from secureml.evidence.anchors.verifying import (
-    ProvenDirectory,
-    ProvenLog,
-    VerifiedReceipts,
-    verify_receipts,
-)
-from secureml.evidence.checklog import VerifiedLog
+from secureml.evidence.anchors.verifying import VerifiedReceipts, verify_receipts
 from secureml.evidence.tail import read_steps, whole_sizes
 from secureml.evidence.trust import Trust
 from secureml.workspace.auditing import Head, is_chained
 from secureml.workspace.layout import Layout
 
 __all__ = ["check_beside", "judge_receipts", "vouched"]
-
-
-class Facts(Protocol):
-    """**Protocol.** What any verification of a log gives."""
-
-    @property
-    def origin(self) -> str:
-        """The log's name."""
-
-    @property
-    def size(self) -> int:
-        """Number of entries."""
-
-    @property
-    def root(self) -> bytes:
-        """Root hash, 32 bytes."""
 
 
 def check_beside(
@@ -105,10 +83,17 @@ def check_beside(
 
 
 def judge_receipts(
-    log: Path, head: Facts, *, trust: Trust, role: str, authorities: Sequence[Authority] = ()
+    log: Path,
+    head: Head | AuditVerification,
+    *,
+    trust: Trust,
+    role: str,
+    authorities: Sequence[Authority] = (),
 ) -> VerifiedReceipts:
     """
     Judge the receipts of the log in directory *log*; see `verify_receipts`.
+
+    Checkpoints in them were signed by whichever key of the log was good then.
 
     Args:
         log: The log.
@@ -120,19 +105,14 @@ def judge_receipts(
     Raises:
         ConsistencyError, UnexpectedFileError, StoreError, MissingExtraError: As there.
     """
-    proven = cast("ProvenLog", ProvenDirectory.of(head, log))
-    check = None
-    if isinstance(head, VerifiedLog):
-        proven = head
-        if head.chain is not None:
-            check = head.chain.verify
+    proven = head.proven if isinstance(head, AuditVerification) else head
     return verify_receipts(
         receipts_directory(log),
         proven,
         trust=trust,
         role=role,
         authorities=authorities,
-        check=check,
+        check=None if proven.chain is None else proven.chain.verify,
     )
 
 

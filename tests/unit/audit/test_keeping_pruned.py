@@ -12,13 +12,26 @@ import pytest
 
 from secureml import audit
 from secureml.audit.details import Sealed
+from secureml.audit.query import open_index, query_rows
 from secureml.audit.value import encode
-from secureml.errors import GateDeniedError, StoreError, UnexpectedFileError
+from secureml.audit.verification import epoch_of
+from secureml.errors import (
+    ConsistencyError,
+    DigestMismatchError,
+    GateDeniedError,
+    StoreError,
+    UnexpectedFileError,
+)
 from secureml.evidence._files import Files
+from secureml.evidence.checkpruned import PrunedLog
+from secureml.evidence.keeping import Epochs, Keeping, Places, create_epochs
 from secureml.evidence.log import Log
 from secureml.evidence.pruning import first_entry
 from secureml.evidence.trust import Identity, Trust
 from secureml.keys import KeySigner, files
+from secureml.wire import tiles
+from secureml.wire.checkpoint import Checkpoint
+from secureml.wire.note import Note
 
 ORIGIN = "log.example/pruned"
 OTHER = Path("/dev/shm")  # noqa: S108  another file system; nothing is written there
@@ -403,3 +416,101 @@ def test_marks_that_cannot_be_kept(scene: Scene) -> None:
         assert isinstance(log.unfinished, StoreError)
         (scene.private / "unfinished").unlink()
         assert log.erase(records=[ticket.id], reason="wrong").lines == 1
+
+
+class Chained(Scene):
+    """The same, with keys that follow each other."""
+
+    def __init__(self, root: Path) -> None:
+        """Make the first key, which the trust names."""
+        super().__init__(root)
+        first = create_epochs(self.directory, self.private, origin=ORIGIN)
+        own = Identity(
+            name="log", verifier=first, roles=frozenset({"audit"}), origin=ORIGIN, epochs=True
+        )
+        self.trust = Trust((own,))
+        self.notes = Places.of(self.directory, self.private).notes
+
+    def open(self) -> audit.AuditLog:
+        """Open the audit log as a writer."""
+        log = Log.open(
+            self.directory,
+            private=self.private,
+            origin=ORIGIN,
+            purpose="audit",
+            create=True,
+            files=Memory(),
+            keeping=Keeping(epochs=Epochs(leaves=550), epoch_of=epoch_of),
+        )
+        return audit.AuditLog(
+            log, details=self.details, private=self.private, clock=self.clock, heartbeat=1e9
+        )
+
+    def verified(self, **options: object) -> audit.AuditVerification:
+        """Verify it with its details; nothing may be wrong."""
+        return super().verified(epochs=self.notes, **options)
+
+
+def test_a_log_with_gaps_and_many_keys_is_asked_and_exported(tmp_path: Path) -> None:
+    """Pruned, and signed by one key after another: verified all the same, it answers."""
+    scene = Chained(tmp_path)
+    with scene.open() as log:
+        log.set_retention(POLICY)
+        call(log, 540)
+        scene.now += timedelta(days=40)
+        call(log, 300)
+        call(log, 400)
+        gone = log.prune().bundles * 256
+    found = scene.verified()
+    index = open_index(scene.directory, trust=scene.trust)
+    out = tmp_path / "out"
+
+    assert gone == 256
+    assert isinstance(found.proven, PrunedLog)
+    assert found.log is None
+    assert found.proven.chain is not None
+    assert len(found.proven.chain.epochs) >= 2
+    assert (index.verified, index.size, index.root) == (True, found.size, found.root)
+    rows = list(index.rows())
+    assert len(rows) == found.size - gone
+    assert rows == query_rows(found) == query_rows(found.proven)
+    for log_, trust in ((scene.directory, scene.trust), (found, None)):
+        done = audit.export_log(log_, "jsonl", out, trust=trust)
+        assert (done.rows, done.verified) == (found.size - gone, True)
+    assert audit.export_log(found, "jsonl", out, start=found.size - 2).rows == 2
+
+    with scene.open() as log:
+        call(log, 5)
+    index.refresh()
+    assert index.size > found.size
+    assert query_rows(found) == rows
+    index.close()
+    scene.notes.unlink()
+    with pytest.raises(ConsistencyError, match="boundary note"):
+        query_rows(scene.directory, trust=scene.trust)
+
+
+def test_what_is_left_is_read_as_it_was_verified(tmp_path: Path) -> None:
+    """An entry of a pruned log that changes after the verification is refused, proofs hold."""
+    scene = Scene(tmp_path)
+    with scene.open() as log:
+        log.set_retention(POLICY)
+        call(log, 600)
+        early = Checkpoint.decode(Note.decode(log.log.checkpoint_note()).text)
+        scene.now += timedelta(days=40)
+        log.prune()
+    left = scene.verified().proven
+    assert isinstance(left, PrunedLog)
+
+    assert left.absent == len(left.gone) == 1
+    left.consistency(early.size).verify(
+        old_size=early.size, old_root=early.root, size=left.size, root=left.root
+    )
+    with pytest.raises(UnexpectedFileError):
+        left.entries[300]
+    path = scene.directory / tiles.entries_path(0)
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DigestMismatchError, match="changed after it was verified"):
+        query_rows(left)

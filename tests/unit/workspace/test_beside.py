@@ -211,6 +211,56 @@ def test_epoch_keys_are_followed(ws: Workspace, capsys: pytest.CaptureFixture[st
         verify_directory(ws.path, trust=trust)
 
 
+def test_keys_are_followed_where_entries_are_gone(
+    ws: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pruned log with epoch keys verifies and answers, and receipts of every epoch count."""
+    from secureml.audit import AuditLog, RetentionPolicy
+    from secureml.evidence.keeping import Epochs
+    from secureml.evidence.log import Log
+
+    ws.close()
+    layout, origin = ws._layout, _origin(ws)
+    create_epochs(layout.audit, layout.private, origin=origin, first=layout.keys / "audit.pem")
+    (own,) = ws.trust.identities
+    trust = replace(witnessed(ws.trust), identities=(replace(own, epochs=True),))
+    layout.trust.write_text(trust.to_toml(), encoding="utf-8")
+    when = datetime.now(UTC)
+    with AuditLog(
+        Log.open(layout.audit, private=layout.private, signer=keys.generate("ed25519")),
+        details=layout.details,
+        private=layout.private,
+        epochs=Epochs(leaves=550),
+        clock=lambda: when,
+        heartbeat=1e9,
+    ) as log:
+        log.set_retention(RetentionPolicy(default_days=30))
+        for count in (540, 60, 600):
+            for _ in range(count):
+                log.append({"type": "heartbeat-of-another", "x": {}})
+            log.publish()
+            cosign(ws.path)
+            when += timedelta(days=20)
+        pruned = log.prune()
+    cosign(ws.path)
+    size = int((layout.audit / "checkpoint").read_text("utf-8").splitlines()[1])
+    notes = (layout.epochs / "audit.notes").read_text("utf-8")
+
+    assert pruned.bundles >= 1
+    assert notes.count(origin + "\n") >= 1
+    report = verify_directory(ws.path, trust=trust)
+    assert report.minimum == pruned.minimum
+    assert not any("counts for nothing" in line for line in report.warnings)
+    assert f"{size:,} entries by w1 (witness)" in report.anchored[0]
+    for command in (["query", "--type", "epoch"], ["export", "--format", "jsonl"], ["verify"]):
+        assert 0 == main(["log", command[0], str(ws.path), *command[1:]])
+    capsys.readouterr()
+    assert 0 == main(["log", "anchors", str(ws.path)])
+    told = capsys.readouterr().out
+    assert f"others vouch for {size}" in told
+    assert "line " not in told
+
+
 def _origin(ws: Workspace) -> str:
     (own,) = ws.trust.identities
     assert own.origin is not None

@@ -95,7 +95,7 @@ def export(
     Write the records of an audit log that fulfil every condition.
 
     Args:
-        log: A `VerifiedLog`, a `Log`, an `AuditLog`, or the directory of a log.
+        log: What a verification returned, a `Log`, an `AuditLog`, or the directory of a log.
         format: ``jsonl``, ``parquet``, ``ocsf``, ``ecs``, ``cef`` or ``otlp``.
         out: The file; it appears whole, in place of an older one.  Or
             something that takes bytes, which is written to as it comes.

@@ -95,7 +95,7 @@ def push_otlp(
     Send the records of an audit log that fulfil every condition.
 
     Args:
-        log: A `VerifiedLog`, a `Log`, an `AuditLog`, or the directory of a log.
+        log: What a verification returned, a `Log`, an `AuditLog`, or the directory of a log.
         endpoint: The receiver, such as ``https://collector.example:4318``;
             ``/v1/logs`` is added where it has no path.
         where: Column of a query → a value, several, or None for rows without one.

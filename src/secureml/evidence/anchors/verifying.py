@@ -43,11 +43,19 @@ __all__ = [
 
 
 class ProvenLog(Protocol):
-    """**Protocol.** A log that was verified, as `verify_log` returns one."""
+    """**Protocol.** A log that was verified, as `verify_log` returns one, or `verify_pruned`."""
 
-    origin: str
-    size: int
-    root: bytes
+    @property
+    def origin(self) -> str:
+        """The log's name."""
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+
+    @property
+    def root(self) -> bytes:
+        """Root hash, 32 bytes."""
 
     def consistency(self, old: int) -> ConsistencyProof:
         """Return the proof that the first *old* entries begin this log."""
@@ -70,8 +78,7 @@ class ProvenDirectory:
     """
     A log that was verified without keeping its hashes, with proofs from its files.
 
-    For a pruned log, whose verification keeps less.  What the files prove is
-    checked against the root, so nothing of them is believed.
+    What the files prove is checked against the root, so nothing of them is believed.
 
     Attributes:
         origin: The log's name.
@@ -225,8 +232,7 @@ def verify_receipts(
 
     Args:
         directory: Where the log's receipts are; none is fine, and shows nothing.
-        log: The log: `verify_log` returns it; for a pruned one `ProvenDirectory.of` what
-            its verification returned.
+        log: The log, as `verify_log` or `verify_pruned` returned it; or a `ProvenDirectory`.
         trust: The reviewed root: whose checkpoints are the log's, and who is a witness.
         role: ``log``, or ``audit`` for an audit log.
         authorities: Whose time stamps count.
