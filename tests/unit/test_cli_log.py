@@ -68,8 +68,19 @@ def test_verify_prints_what_was_found(directory: Path, capsys: Captured) -> None
     assert "undetected window" in told
     assert "checked" in told
     assert "0 values open" in told
+    assert "5 more are encrypted, unchanged, and were not opened" in told
     assert 0 == main(["log", "verify", str(directory), "--open"])
-    assert "5 values open" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "5 values open" in told
+    assert "encrypted" not in told
+
+
+def test_values_that_were_not_opened_are_counted(directory: Path, capsys: Captured) -> None:
+    """A program is told how many values were opened, and how many are only unchanged."""
+    for more, counted in ((), (0, 5)), (("--open",), (5, 0)):
+        assert 0 == main(["log", "verify", str(directory), "--json", *more])
+        (found,) = said(capsys)["logs"]  # type: ignore[misc]
+        assert dict(zip(("values", "encrypted"), counted, strict=True)) == found["details"]
 
 
 def test_a_log_that_lies_alone_is_verified(

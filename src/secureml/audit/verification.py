@@ -171,7 +171,7 @@ class AuditVerification:
             said = sorted(report.outcomes.items())
             rows.append(("outcomes", ", ".join(f"{name} {count:,}" for name, count in said)))
         if self.details is not None:
-            rows.append(("details", f"{self.details.values:,} values open their commitment"))
+            rows.append(("details", _values(self.details)))
         if self.first_bad is not None:
             rows.append(("first bad entry", self.first_bad))
         rows += [(one.severity, f"[{one.code}] {one}") for one in self.findings[:SHOWN]]
@@ -203,7 +203,9 @@ class AuditVerification:
             "minimum": self.minimum,
             "profile": self.profile,
             "first_bad": self.first_bad,
-            "details": None if details is None else {"values": details.values},
+            "details": None
+            if details is None
+            else {"values": details.values, "encrypted": details.encrypted},
             "findings": [one.to_dict() for one in self.findings],
             "undetected_window": self.window.to_dict(),
         }
@@ -414,6 +416,13 @@ def _writers(report: AuditReport) -> str:
         text += f", {len(report.unfinished):,} without an end"
     if report.recovered:
         text += f", {len(report.recovered):,} killed and accounted for"
+    return text
+
+
+def _values(details: DetailsReport) -> str:
+    text = f"{details.values:,} values open their commitment"
+    if details.encrypted:
+        text += f"; {details.encrypted:,} more are encrypted, unchanged, and were not opened"
     return text
 
 
