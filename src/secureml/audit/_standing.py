@@ -17,7 +17,15 @@ from secureml.audit.record import Record
 from secureml.errors import FormatError
 from secureml.wire.canonical import JSON
 
-__all__ = ["Entries", "Standing", "leaves", "policy_of", "prune_of", "read_standing"]
+__all__ = [
+    "Entries",
+    "Standing",
+    "hold_of",
+    "leaves",
+    "policy_of",
+    "prune_of",
+    "read_standing",
+]
 
 MAX_DAYS: Final = 36_525
 """Days of the longest period that a policy may set."""
@@ -107,12 +115,7 @@ def read_standing(
 def _apply(standing: Standing, index: int, record: Record) -> None:
     match record.type:
         case "hold":
-            hold = cast("Mapping[str, JSON]", record.body["hold"])
-            name = cast("str", hold["name"])
-            if hold["state"] == "released":
-                standing.holds.pop(name, None)
-            else:
-                standing.holds[name] = _subjects(hold.get("subjects"))
+            hold_of(standing, cast("Mapping[str, JSON]", record.body["hold"]))
         case "erasure":
             erasure = cast("Mapping[str, list[str]]", record.body["erasure"])
             standing.records.update(erasure["records"])
@@ -127,6 +130,15 @@ def _apply(standing: Standing, index: int, record: Record) -> None:
                 standing.writers = _writers(prune.get("writers"))
                 if standing.policy is None:
                     standing.policy = policy_of(prune.get("policy"))
+
+
+def hold_of(standing: Standing, hold: Mapping[str, JSON]) -> None:
+    """Take note of a hold that is placed or released, as it stands in a record."""
+    name = cast("str", hold["name"])
+    if hold["state"] == "released":
+        standing.holds.pop(name, None)
+    else:
+        standing.holds[name] = _subjects(hold.get("subjects"))
 
 
 def _subjects(value: JSON) -> frozenset[str]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, cast
 
 from secureml._html import card
+from secureml.audit._standing import Standing, hold_of
 from secureml.audit.decoding import decode, plain
 from secureml.audit.details import (
     Detail,
@@ -95,8 +96,9 @@ class DetailsReport:
         erased: Number of values that are gone, as an erasure leaf says.
         encrypted: Number of values whose ciphertext is the one that was
             recorded, and that were not opened: no keys were given.
-        unfinished: Number of values that an erasure leaf calls gone and whose
-            key is still there: a crash came in between, see `complete_erasures`.
+        unfinished: Number of values that an erasure leaf calls gone and that are there:
+            their key, because a crash came in between, or they in the clear, because a
+            legal hold did; see `complete_erasures`.
         pruned: Number of values that were removed with their records.
         findings: What is wrong; empty when all is well.
     """
@@ -231,6 +233,7 @@ class _Tally:
     pruned: int = 0
     gone: set[str] = field(default_factory=set)
     shredded: set[str] = field(default_factory=set)
+    standing: Standing = field(default_factory=Standing)
     old: set[str] = field(default_factory=set)
 
     def add(self, record: Record, what: str) -> None:
@@ -257,6 +260,8 @@ class _Tally:
                 erasure = cast("Mapping[str, list[str]]", record.body["erasure"])
                 self.gone.update(erasure["records"])
                 self.shredded.update(erasure.get("keys", ()))
+            elif record.type == "hold":
+                hold_of(self.standing, cast("Mapping[str, JSON]", record.body["hold"]))
             elif record.type == "prune":
                 below = cast("Mapping[str, JSON]", record.body["prune"]).get("minimum")
                 minimum = max(minimum, below) if isinstance(below, int) else minimum
@@ -277,7 +282,10 @@ class _Tally:
     def compare(self, record: Record, detail: Detail) -> None:
         """Check a line against its record."""
         wanted = captured(record)
-        if detail.id in self.gone:
+        if detail.id in self.gone and self.standing.held([record.actor]):
+            # A hold that came in between defers the erasure: until it is released, they stay.
+            self.unfinished += sum(not said.ref for said in wanted.values())
+        elif detail.id in self.gone:
             self.add(record, "its details were erased, and are there")
         for path in sorted((detail.values.keys() | detail.encrypted.keys()) - wanted.keys()):
             self.add(record, f"the details have a value for {path[:256]!r}, the record has not")

@@ -199,8 +199,8 @@ def _walk(place: _Place, trust: Trust, value: object) -> Trace:
         )
     ]
     try:
-        erasures = [r for r in records if r.type == "erasure"]
-        audit.check_details([record, *erasures], place.layout.details, partial=True)
+        standing = [r for r in records if r.type in {"erasure", "hold"}]
+        audit.check_details([record, *standing], place.layout.details, partial=True)
         if value is not NOTHING:
             links.append(_input_link(place, value))
     except SecureMLError as error:
