@@ -377,23 +377,23 @@ class Recorder:
         if not self.spool.make_ahead():
             return
         self.trouble = None
-        if not self.spool.outage:
-            self._own_up()
+        self._own_up()
 
     def _own_up(self) -> None:
-        """Say how many were refused."""
-        if self.spool.outage:
-            self.add("gap", self.refused.gap(self.spool.outage))
-        else:
+        """Say how many were refused, and why; of a full disk, that nobody was as well."""
+        if not self.spool.outage:
             self.add("disk-full", {"disk_full": {"refused": self.refused.take()}})
+        elif self.refused:
+            self.add("gap", self.refused.gap(self.spool.outage))
 
     def _speak(self) -> None:
         """Add what the log itself has to say: a gap, a jump of the clock, that it lives."""
         if self.spool.full and self.trouble is None and not self.spool.make_ahead():
             self.trouble = StoreError(
-                "the audit log takes no more records: the disk is full",
-                why=f"no room for the next segment of the spool: {self.spool.full}",
-                fix="make room; what was accepted is kept, and recording goes on by itself",
+                "the audit log takes no more records: its disk does not",
+                why=f"the next segment of the spool could not be made: {self.spool.full}",
+                fix="make room or repair the disk; what was accepted is kept, and recording goes "
+                "on by itself",
                 retryable=True,
             )
         if self.dropped and self.trouble is None:

@@ -19,7 +19,7 @@ __all__ = ["NOISE", "Noise", "spell", "stamp"]
 NOISE: Final = 10
 """Random bytes of an id."""
 
-_MANY: Final = 64
+_MANY: Final = 256
 _VARIANT: Final = "89ab"
 _THOUSANDTHS: Final = tuple(f"{number:03d}" for number in range(1000))
 

@@ -244,12 +244,17 @@ class Spool:
             write_all_at(self._files, self._fd, data, self._at)
         except OSError as error:
             self._clear(len(data))
+            self._blame(error)
             raise store_error(
                 f"records were not written to the spool in {str(self.directory)!r}",
                 error,
                 fix="make room or repair the disk; nothing that was acknowledged is lost",
             ) from error
         self._at += len(data)
+
+    def _blame(self, error: OSError) -> None:
+        """Note why nothing is taken: a full disk is one thing, a broken one another."""
+        self.outage = "" if error.errno in _ROOM else "disk-error"
 
     def _clear(self, size: int) -> None:
         """Take back what a failed write may have left, or take no more."""
@@ -334,6 +339,7 @@ class Spool:
                 self._ahead = self._make(self._number + 1, 0)
             except OSError as error:
                 self.full = error.strerror or str(error)
+                self._blame(error)
                 return False
         self.full = ""
         return True
@@ -441,3 +447,5 @@ class Spool:
 
 
 _KEPT: Final = 4096
+_ROOM: Final = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
+"""What the system says where there is no room."""

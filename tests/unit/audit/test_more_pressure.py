@@ -31,17 +31,18 @@ class Failing(Files):
     """A disk that takes zeros and, while it is full, nothing else for a spool."""
 
     full = False
+    error = errno.ENOSPC
 
     def create(self, path: Path, mode: int) -> int:
         """Make a file, unless the disk is full."""
         if self.full and path.suffix == ".spool":
-            raise OSError(errno.ENOSPC, "full")
+            raise OSError(self.error, "full")
         return super().create(path, mode)
 
     def write_at(self, fd: int, data: bytes | memoryview, offset: int) -> int:
         """Write, unless the disk is full."""
         if self.full and any(data):
-            raise OSError(errno.ENOSPC, "full")
+            raise OSError(self.error, "full")
         return super().write_at(fd, data, offset)
 
     def sync(self, fd: int) -> None:
@@ -139,6 +140,25 @@ def test_a_queue_that_cannot_be_written_refuses_and_counts(bench: Any, disk: Fai
 
     assert [int(record.id[-1], 16) for record in bench.calls()][1:] == [1]
     assert said(bench, "disk-full") == [{"refused": 2}]
+
+
+def test_a_disk_that_fails_is_not_called_full(bench: Any, disk: Failing) -> None:
+    """What is refused for another error than want of room is a gap that says so."""
+    recorder = bench.log._recorder
+    disk.error = errno.EIO
+    with recorder.io:
+        submit(bench, 1)
+        disk.full = True
+        recorder.waiting = 1 << 30
+    with pytest.raises(StoreError):
+        submit(bench, 2)
+    disk.full = False
+    until(lambda: recorder.trouble is None)
+    bench.log.publish()
+
+    assert said(bench, "disk-full") == []
+    (gap,) = said(bench, "gap")
+    assert ("disk-error", 1) == (gap["reason"], gap["dropped"])
 
 
 def test_who_chose_to_wait_waits_for_room(bench: Any, disk: Failing) -> None:
