@@ -147,10 +147,8 @@ def _check_tail(
 ) -> dict[str, object]:
     from secureml.evidence.tail import check_tail
 
-    if audit.log is None:
-        msg = f"entries of {place.origin} were pruned: its tail is over all of them"
-        raise ValueError(msg)
-    checked = check_tail(key, audit.log, tail, place.layout.tails / f"{place.path.name}.steps")
+    steps = place.layout.tails / f"{place.path.name}.steps"
+    checked = check_tail(key, audit.proven, tail, steps)
     say(args, f"its tail is sealed: {checked.size} entries were not cut or changed")
     return {"size": checked.size, "updates": checked.updates, "uncovered": checked.uncovered}
 
@@ -197,25 +195,21 @@ def _verify_audit(
         epochs=place.epochs,
         keys=SubjectKeys(place.layout.private) if args.open else None,
     )
-    head = found if found.log is None else found.log
-    receipts = judge_receipts(place.path, head, trust=trust, role="audit")
+    receipts = judge_receipts(place.path, found.proven, trust=trust, role="audit")
     return replace(found, window=_narrowed(found, vouched(receipts, trust)))
 
 
 def _narrowed(found: "AuditVerification", covered: int) -> "Window":
     """Return what is left of the window behind what others vouch for."""
     from secureml.audit.record import Record
-    from secureml.evidence.log import Log
 
     window = found.window
     if covered <= window.first:
         return window
     begins = None
     if covered < found.size:
-        entries = (
-            Log.open(found.directory).entry if found.log is None else found.log.entries.__getitem__
-        )
-        begins = Record.decode(entries(covered)).time
+        # What was pruned is gone, vouched for or not.
+        begins = Record.decode(found.proven.entries[max(covered, found.minimum)]).time
     return replace(
         window,
         first=covered,
@@ -311,8 +305,7 @@ def _head(place: Place, trust: "Trust") -> Any:  # noqa: ANN401  one of two
 
     if place.role == "log":
         return verify_log(place.path, trust=trust, role="log")
-    found = verify_audit(place.path, trust=trust, level="sequence", epochs=place.epochs)
-    return found if found.log is None else found.log
+    return verify_audit(place.path, trust=trust, level="sequence", epochs=place.epochs).proven
 
 
 def _receipts(

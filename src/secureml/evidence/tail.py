@@ -32,6 +32,7 @@ from secureml.evidence._names import check_origin
 from secureml.evidence._tree import FULL, HASH
 from secureml.evidence._typestate import TOKEN, TypeState
 from secureml.evidence.checklog import VerifiedLog
+from secureml.evidence.checkpruned import PrunedLog
 from secureml.wire.canonical import JSON
 from secureml.wire.canonical import decode as decode_json
 from secureml.wire.canonical import encode as encode_json
@@ -175,14 +176,17 @@ def sizes_of(steps: bytes) -> list[int]:
 
 
 def check_tail(
-    key: bytes, log: VerifiedLog, tail: Tail | bytes, steps: bytes | str | os.PathLike[str]
+    key: bytes,
+    log: VerifiedLog | PrunedLog,
+    tail: Tail | bytes,
+    steps: bytes | str | os.PathLike[str],
 ) -> VerifiedTail:
     """
     Check that the end of a verified log was not cut since its tail was sealed.
 
     Args:
         key: The auditor's, 32 bytes, handed out when the tail was made.
-        log: The log, verified.
+        log: The log, verified: whole, or what was left when its beginning was pruned.
         tail: The tag, read on the machine that writes the log.
         steps: The file of steps beside the log, or its bytes.
 
@@ -264,7 +268,7 @@ def whole_sizes(steps: bytes) -> tuple[list[int], int]:
     return sizes, end
 
 
-def _roots(log: VerifiedLog, sizes: list[int]) -> Iterator[tuple[int, bytes]]:
+def _roots(log: VerifiedLog | PrunedLog, sizes: list[int]) -> Iterator[tuple[int, bytes]]:
     """Yield each size with the root of so many leaves; one hash a leaf, whatever the sizes."""
     peaks: list[tuple[int, bytes]] = []
     done = 0

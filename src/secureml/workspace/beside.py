@@ -16,7 +16,6 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from secureml.audit.verification import AuditVerification
 from secureml.errors import ConsistencyError, UnexpectedFileError
 from secureml.evidence.anchors.keeping import receipts_directory
 from secureml.evidence.anchors.timestamp import Authority
@@ -84,7 +83,7 @@ def check_beside(
 
 def judge_receipts(
     log: Path,
-    head: Head | AuditVerification,
+    head: Head,
     *,
     trust: Trust,
     role: str,
@@ -105,14 +104,13 @@ def judge_receipts(
     Raises:
         ConsistencyError, UnexpectedFileError, StoreError, MissingExtraError: As there.
     """
-    proven = head.proven if isinstance(head, AuditVerification) else head
     return verify_receipts(
         receipts_directory(log),
-        proven,
+        head,
         trust=trust,
         role=role,
         authorities=authorities,
-        check=None if proven.chain is None else proven.chain.verify,
+        check=None if head.chain is None else head.chain.verify,
     )
 
 

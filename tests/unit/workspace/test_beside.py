@@ -1,5 +1,6 @@
 """Receipts, boundary notes and tails beside the logs: they grow after a seal, and are judged."""
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -221,6 +222,7 @@ def test_keys_are_followed_where_entries_are_gone(
 
     ws.close()
     layout, origin = ws._layout, _origin(ws)
+    cosign(ws.path)
     create_epochs(layout.audit, layout.private, origin=origin, first=layout.keys / "audit.pem")
     (own,) = ws.trust.identities
     trust = replace(witnessed(ws.trust), identities=(replace(own, epochs=True),))
@@ -259,6 +261,12 @@ def test_keys_are_followed_where_entries_are_gone(
     told = capsys.readouterr().out
     assert f"others vouch for {size}" in told
     assert "line " not in told
+    # Only what was pruned since is vouched for.
+    (path,) = (layout.anchors / "audit").iterdir()
+    path.write_bytes(path.read_bytes().split(b"\n", 1)[0] + b"\n")
+    assert 0 == main(["log", "verify", str(ws.path), "--json"])
+    (found,) = json.loads(capsys.readouterr().out)["logs"]
+    assert 0 < found["undetected_window"]["first"] < found["minimum"]
 
 
 def _origin(ws: Workspace) -> str:

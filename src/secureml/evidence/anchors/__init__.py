@@ -27,7 +27,6 @@ from secureml.evidence.anchors.timestamp import Authority, TimeStampAnchor
 from secureml.evidence.anchors.verifying import (
     Anchored,
     Problem,
-    ProvenDirectory,
     VerifiedReceipts,
     verify_receipts,
 )
@@ -47,7 +46,6 @@ __all__ = [
     "Head",
     "ObjectLock",
     "Problem",
-    "ProvenDirectory",
     "Receipt",
     "Receipts",
     "RekorAnchor",

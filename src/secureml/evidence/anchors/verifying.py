@@ -26,7 +26,6 @@ from secureml.evidence.anchors.keeping import receipt_files, receipt_lines
 from secureml.evidence.anchors.receipt import MAX_LINE, Receipt
 from secureml.evidence.anchors.rekor import RekorLog, rekor_holds
 from secureml.evidence.anchors.timestamp import Authority, stamp_of
-from secureml.evidence.log import Log
 from secureml.evidence.trust import Trust
 from secureml.evidence.witness import Witness, verify_cosignatures
 from secureml.wire.merkle import ConsistencyProof
@@ -35,7 +34,6 @@ from secureml.wire.note import Note
 __all__ = [
     "Anchored",
     "Problem",
-    "ProvenDirectory",
     "ProvenLog",
     "VerifiedReceipts",
     "verify_receipts",
@@ -60,53 +58,6 @@ class ProvenLog(Protocol):
     def consistency(self, old: int) -> ConsistencyProof:
         """Return the proof that the first *old* entries begin this log."""
         ...
-
-
-class _Facts(Protocol):
-    """What any verification of a log gives."""
-
-    @property
-    def origin(self) -> str: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def root(self) -> bytes: ...
-
-
-@dataclass(frozen=True, slots=True)
-class ProvenDirectory:
-    """
-    A log that was verified without keeping its hashes, with proofs from its files.
-
-    What the files prove is checked against the root, so nothing of them is believed.
-
-    Attributes:
-        origin: The log's name.
-        size: Number of entries, as verified.
-        root: Root hash, as verified.
-        directory: Where its files are.
-    """
-
-    origin: str
-    size: int
-    root: bytes
-    directory: Path
-
-    @classmethod
-    def of(cls, verified: _Facts, directory: str | os.PathLike[str]) -> "ProvenDirectory":
-        """Return what was *verified*, with the files it was verified from."""
-        return cls(verified.origin, verified.size, verified.root, Path(directory))
-
-    def consistency(self, old: int) -> ConsistencyProof:
-        """
-        Return the proof that the first *old* entries begin this log.
-
-        Raises:
-            UnexpectedFileError: A tile is gone.
-            StoreError: The system could not read it.
-        """
-        with Log.open(self.directory) as log:
-            return log.consistency(old, self.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +183,7 @@ def verify_receipts(
 
     Args:
         directory: Where the log's receipts are; none is fine, and shows nothing.
-        log: The log, as `verify_log` or `verify_pruned` returned it; or a `ProvenDirectory`.
+        log: The log, as `verify_log` or `verify_pruned` returned it.
         trust: The reviewed root: whose checkpoints are the log's, and who is a witness.
         role: ``log``, or ``audit`` for an audit log.
         authorities: Whose time stamps count.

@@ -27,7 +27,6 @@ from secureml.evidence.anchors import (
     CopyAnchor,
     Folder,
     Head,
-    ProvenDirectory,
     Receipt,
     RekorLog,
     VerifiedReceipts,
@@ -461,26 +460,6 @@ def test_several_authorities_may_be_trusted(
 
     assert ["two"] == [one.by for one in found.anchored]
     assert isinstance(wrong.problems[0].error, SignatureError)
-
-
-@pytest.mark.parametrize("begin", [0, 1])
-def test_proofs_may_come_from_the_files(
-    make_log: Callable, make_witness: Callable, tmp_path: Path, begin: int
-) -> None:
-    """A verification that keeps no hashes is enough: proofs are read, and checked by the root."""
-    log = make_log(3)
-    one = make_witness(log.trust)
-    append_receipt(tmp_path / "r", "w1", one.anchor.submit(Head.read(log.log)))
-    other = make_log(600, name="other", signer=log.signer, begin=begin)
-    verified = verify_log(other.directory, trust=log.trust)
-    proven = ProvenDirectory.of(verified, other.directory)
-    trust = trusting(log.trust, one.witness)
-
-    if begin:
-        with pytest.raises(ConsistencyError):
-            verify_receipts(tmp_path / "r", proven, trust=trust)
-    else:
-        assert verify_receipts(tmp_path / "r", proven, trust=trust).size() == 3
 
 
 def test_verified_receipts_are_made_by_a_verification_only() -> None:
