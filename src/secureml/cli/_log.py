@@ -208,8 +208,7 @@ def _narrowed(found: "AuditVerification", covered: int) -> "Window":
         return window
     begins = None
     if covered < found.size:
-        # What was pruned is gone, vouched for or not.
-        begins = Record.decode(found.proven.entries[max(covered, found.minimum)]).time
+        begins = Record.decode(found.proven.entries[_there(found, covered)]).time
     return replace(
         window,
         first=covered,
@@ -217,6 +216,16 @@ def _narrowed(found: "AuditVerification", covered: int) -> "Window":
         begins=begins,
         ends=window.ends if begins else None,
     )
+
+
+def _there(found: "AuditVerification", index: int) -> int:
+    """Return the first entry from *index* on that was not pruned."""
+    from secureml.evidence.checkpruned import PrunedLog
+
+    gone = found.proven.gone if isinstance(found.proven, PrunedLog) else frozenset()
+    while index // 256 in gone:
+        index = (index // 256 + 1) * 256
+    return index
 
 
 # -- for auditors --------------------------------------------------------------
