@@ -444,7 +444,8 @@ class Workspace:
 
         Once, with no other process at work. From here on the log signs with a key
         for an hour, or 65,536 leaves, and destroys it. Give the trust file, which
-        says ``epochs = true``, to whoever verifies; after a crash, call it again.
+        says ``epochs = true``, to whoever verifies, and decorate functions again.
+        After a crash, call it once more.
 
         Raises:
             StoreBusyError: Another process records.
@@ -458,7 +459,7 @@ class Workspace:
         Begin the sealed tail of the audit log, and return its first key, 32 bytes.
 
         Once, with no other process at work. Give the key to the auditor and keep no
-        copy: who has it can seal another end.
+        copy: who has it can seal another end. Decorate functions again.
 
         Raises:
             StoreBusyError: Another process records.
