@@ -184,6 +184,60 @@ log.close()
 """
 
 
+FORKED = """
+from secureml.evidence._files import Files
+
+if sys.argv[2] == "again":
+    log = opened()
+    call(log, "checkpointed", 1)
+    log.close()
+    sys.exit()
+
+class Forks(Files):
+    # Forks while the details are written: the worst moment, for they are locked.
+    child = 0
+    def sync(self, fd):
+        if "/details/" in os.readlink(f"/proc/self/fd/{fd}") and not self.child:
+            self.child = os.fork()
+            if not self.child:
+                time.sleep(100)
+                os._exit(0)
+        super().sync(fd)
+
+signer = keys.load(ROOT / "key.pem", purposes=frozenset({"audit"}))
+log = Log.open(ROOT / "audit", origin="log.example/audit", signer=signer, purpose="audit",
+               private=ROOT / "private", create=True, files=Forks())
+log = AuditLog(log, details=ROOT / "details", private=ROOT / "private")
+for n in range(3):
+    call(log, "checkpointed", n)
+print("written", flush=True)
+if sys.argv[2] == "closed":
+    log.close()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("how", ["closed", "killed"])
+def test_a_child_that_lives_on_keeps_nobody_waiting(tmp_path: Path, how: str) -> None:
+    """A fork in the middle of a write takes no lock along: its parent, and the next, write on."""
+    begin(tmp_path)
+    process = start(tmp_path, FORKED, how)
+    try:
+        assert process.stdout is not None
+        begun = time.monotonic()
+        assert process.stdout.readline() == "written\n"
+        assert process.wait(20) == -signal.SIGKILL
+        finish(start(tmp_path, FORKED, "again"), timeout=20)
+        assert time.monotonic() - begun < 30
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()  # type: ignore[union-attr]
+    assert types(check(tmp_path))["call"] == 4
+
+
 def kill_leader(root: Path, among: set[int]) -> None:
     """Kill the process that writes the log, if it is one of these, and strike it out."""
     try:
@@ -192,7 +246,8 @@ def kill_leader(root: Path, among: set[int]) -> None:
         return
     if leader in among:
         among.remove(leader)
-        os.kill(leader, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # It ended by itself just now.
+            os.kill(leader, signal.SIGKILL)
 
 
 def test_storms(tmp_path: Path) -> None:

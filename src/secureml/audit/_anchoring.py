@@ -22,12 +22,9 @@ from typing import Final, Protocol
 
 from secureml.errors import SecureMLError
 from secureml.evidence._files import TEMPORARY, Files, write_all
-from secureml.evidence._flock import HAS_LOCKS
+from secureml.evidence._flock import lock
 from secureml.evidence.log import Log
 from secureml.wire.merkle import ConsistencyProof
-
-if HAS_LOCKS:
-    import fcntl
 
 __all__ = ["ANCHORED", "WANTED", "Anchored", "Anchoring", "not_witnessed"]
 
@@ -202,14 +199,13 @@ class Anchoring:
     def _want(self, size: int) -> None:
         if self._pid == os.getpid() and size <= self._mine:
             return
-        fd = os.open(self._spools / WANTED, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
+        path = self._spools / WANTED
+        held = lock(lambda: os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600))
         try:
-            if HAS_LOCKS:
-                fcntl.flock(fd, fcntl.LOCK_EX)
-            if size > _parse(os.pread(fd, _BYTES + 1, 0)):
-                os.pwrite(fd, _spell(size), 0)
+            if size > _parse(os.pread(held.fd, _BYTES + 1, 0)):
+                os.pwrite(held.fd, _spell(size), 0)
         finally:
-            os.close(fd)
+            held.close()
         self._mine, self._pid = size, os.getpid()
 
     def _read(self, name: str) -> int:

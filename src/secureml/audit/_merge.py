@@ -22,14 +22,11 @@ from secureml.audit._standing import read_standing
 from secureml.audit.record import PREFIX_SIZE
 from secureml.clock import Clock
 from secureml.evidence._files import Files, make_directories, write_all
-from secureml.evidence._flock import HAS_LOCKS
+from secureml.evidence._flock import lock
 from secureml.evidence._spool import Spool
 from secureml.evidence.log import Log, Recovery
 from secureml.evidence.sequencer import Batch
 from secureml.wire.canonical import JSON
-
-if HAS_LOCKS:
-    import fcntl
 
 __all__ = ["AuditMerge", "segment_name"]
 
@@ -140,7 +137,9 @@ class AuditMerge:
 
     def _append(self, path: Path, segment: str, lines: list[bytes]) -> int:
         files = self._files
-        fd = self._open(path)
+        # Locked: who erases a line of it writes the file anew, under the lock.
+        held = lock(lambda: files.open_append(path, 0o600), files.close)
+        fd = held.fd
         try:
             size = os.fstat(fd).st_size
             end = self._ends.get(segment)
@@ -152,19 +151,8 @@ class AuditMerge:
             write_all(files, fd, data)
             files.sync(fd)
         finally:
-            files.close(fd)
+            held.close()
         return end + len(data)
-
-    def _open(self, path: Path) -> int:
-        """Open a details file, locked: who erases a line of it writes it anew, under the lock."""
-        while True:
-            fd = self._files.open_append(path, 0o600)
-            if not HAS_LOCKS:  # pragma: no cover  Windows writes no logs
-                return fd
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            if os.fstat(fd).st_nlink:
-                return fd
-            self._files.close(fd)
 
     def begin(self, recovery: Recovery | None = None) -> None:
         """

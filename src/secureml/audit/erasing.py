@@ -29,13 +29,9 @@ from secureml.audit.details import FLAGS, line_id, read_segment
 from secureml.audit.fields import ID
 from secureml.audit.record import Record
 from secureml.errors import GateDeniedError, StoreError
+from secureml.evidence._flock import lock
 from secureml.sealing import SubjectKeys
 from secureml.wire.canonical import JSON
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover  Windows reads logs, it does not write them
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["Erasure", "complete_erasures", "erase", "remove_lines"]
 
@@ -247,7 +243,7 @@ def remove_lines(
     path = directory / f"{segment}.jsonl"
     beside = (scratch or directory) / f".{segment}.{secrets.token_hex(8)}.tmp"
     try:
-        old = _locked(path)
+        held = lock(lambda: os.open(path, os.O_WRONLY | FLAGS))
         try:
             lines = list(map(line_id, read_segment(directory, segment)))
             removed = sum(name in gone for name in lines)
@@ -257,9 +253,9 @@ def remove_lines(
             else:
                 path.unlink()
             sync_directory(directory)
-            _overwrite(old)
+            _overwrite(held.fd)
         finally:
-            os.close(old)
+            held.close()
             with contextlib.suppress(FileNotFoundError):
                 beside.unlink()
     except OSError as error:
@@ -270,17 +266,6 @@ def remove_lines(
             retryable=True,
         ) from error
     return removed
-
-
-def _locked(path: Path) -> int:
-    """Open a segment and lock it; again, when another one took its name in between."""
-    while True:
-        fd = os.open(path, os.O_WRONLY | FLAGS)
-        if fcntl is not None:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        if os.fstat(fd).st_nlink:
-            return fd
-        os.close(fd)
 
 
 def _write(path: Path, lines: Iterable[bytes]) -> int:

@@ -5,12 +5,15 @@ The kernel gives a lock back when the last descriptor of it is closed, and a
 child made by `os.fork` has a copy of every descriptor: of those too that a
 thread of its parent was just opening.  So forking waits for the moment between
 opening a descriptor and writing it down, and the child closes all that are
-written down, before it does anything else.
+written down, before it does anything else.  Whoever gives a lock back unlocks
+it as well: a child made by fork below Python keeps its copy.
 """
 
+import contextlib
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 from secureml.errors import StoreError
@@ -22,7 +25,7 @@ except ImportError:  # pragma: no cover  Windows
 else:
     HAS_LOCKS = True
 
-__all__ = ["HAS_LOCKS", "Hold", "hold", "is_held", "no_locks"]
+__all__ = ["HAS_LOCKS", "Hold", "hold", "is_held", "lock", "no_locks"]
 
 
 class Hold:
@@ -33,10 +36,12 @@ class Hold:
         fd: The descriptor; -1 after it was given back, and in a forked child.
     """
 
-    __slots__ = ("__weakref__", "fd")
+    __slots__ = ("__weakref__", "_close", "_pid", "fd")
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, close: Callable[[int], None] = os.close) -> None:
         self.fd = fd
+        self._close = close
+        self._pid = os.getpid()
 
     def close(self) -> None:
         """Give the lock back."""
@@ -44,7 +49,11 @@ class Hold:
             fd, self.fd = self.fd, -1
             _holds.discard(self)
             if fd >= 0:
-                os.close(fd)
+                # The lock of a parent is not the child's to give back.
+                if HAS_LOCKS and self._pid == os.getpid():
+                    with contextlib.suppress(OSError):
+                        fcntl.flock(fd, fcntl.LOCK_UN)
+                self._close(fd)
 
     def __del__(self) -> None:
         self.close()
@@ -75,6 +84,36 @@ def hold(path: Path) -> Hold:
                 _holds.add(made)
                 return made
             os.close(fd)
+
+
+def lock(opens: Callable[[], int], close: Callable[[int], None] = os.close) -> Hold:
+    """
+    Open a file and lock it, as soon as nobody else has it locked.
+
+    Opened again when it was removed, or replaced, before it was locked.  Where the
+    platform has no locks it is open, and that is all.
+
+    Args:
+        opens: Opens the file, and returns its descriptor.
+        close: Closes it.
+
+    Raises:
+        OSError: The system refuses.
+    """
+    while True:
+        with _guard:
+            made = Hold(opens(), close)
+            _holds.add(made)
+        try:
+            if HAS_LOCKS:
+                # Not under the guard: a fork does not wait for whoever has the lock.
+                fcntl.flock(made.fd, fcntl.LOCK_EX)
+            if os.fstat(made.fd).st_nlink:
+                return made
+        except BaseException:
+            made.close()
+            raise
+        made.close()
 
 
 def is_held(path: Path) -> bool:

@@ -157,3 +157,73 @@ def test_a_fork_keeps_no_lock(tmp_path: Path) -> None:
     )
 
     assert done.stdout == "False\n"
+
+
+HOLDS = """
+import os, sys
+from pathlib import Path
+from secureml.evidence import _flock
+
+path, kind = sys.argv[1], sys.argv[2]
+file = _flock.lock(lambda: os.open(path, os.O_RDWR | os.O_CREAT))
+if kind == "unknown":
+    _flock._holds.clear()  # As of an object that the collector is just taking apart.
+read, write = os.pipe()
+child = os.fork()
+if not child:
+    os.close(write)
+    if kind == "unknown":
+        file.close()
+    os.read(read, 1)
+    os._exit(0)
+print("held by the parent:", _flock.is_held(Path(path)))
+if kind == "killed":
+    print(child, flush=True)
+    os._exit(0)
+file.close()
+print("then:", _flock.is_held(Path(path)))
+os.close(write)
+os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.parametrize("kind", ["known", "unknown"])
+def test_a_child_has_no_part_in_a_lock_on_a_file(tmp_path: Path, kind: str) -> None:
+    """It neither keeps what its parent gives back, nor gives back what its parent keeps."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", HOLDS, str(tmp_path / "file"), kind],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stdout.splitlines() == ["held by the parent: True", "then: False"], done.stderr
+
+
+def test_a_lock_on_a_file_is_given_back_whoever_has_a_copy(tmp_path: Path) -> None:
+    """A child made below Python keeps its copy of the descriptor, and no lock."""
+    path = tmp_path / "file"
+    held = _flock.lock(lambda: os.open(path, os.O_RDWR | os.O_CREAT))
+    copy = os.dup(held.fd)
+    try:
+        held.close()
+        assert not seen(path)
+    finally:
+        os.close(copy)
+
+
+def test_a_file_that_was_replaced_is_opened_again(tmp_path: Path) -> None:
+    """Who waited for a lock on a file that is gone has nothing."""
+    path = tmp_path / "file"
+    opened: list[int] = []
+
+    def opens() -> int:
+        opened.append(os.open(path, os.O_RDWR | os.O_CREAT))
+        if len(opened) == 1:
+            path.unlink()
+        return opened[-1]
+
+    held = _flock.lock(opens)
+    assert len(opened) == 2
+    assert os.path.samestat(os.fstat(held.fd), path.stat())
+    held.close()

@@ -9,17 +9,12 @@ leaves out: whoever gave that receipt gives the next one.
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from secureml.errors import UnexpectedFileError
 from secureml.evidence._files import Files, make_directories, not_regular, store_error, write_all
+from secureml.evidence._flock import lock
 from secureml.evidence.anchors.receipt import MAX_LINE, Receipt, check_anchor_name
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover  Windows: one process anchors a log
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = [
     "SUFFIX",
@@ -72,20 +67,20 @@ def append_receipt(
             changed.add(directory)
         elif not stat.S_ISREG(path.lstat().st_mode):
             raise not_regular(path)
-        fd = files.open_append(path, 0o644)
+        held = lock(lambda: files.open_append(path, 0o644), files.close)
+        fd = held.fd
         try:
-            with _alone(fd):
-                whole = _whole(fd)
-                if whole != os.fstat(fd).st_size:
-                    files.truncate(fd, whole)
-                try:
-                    write_all(files, fd, line)
-                    files.sync(fd)
-                except OSError:
-                    files.truncate(fd, whole)
-                    raise
+            whole = _whole(fd)
+            if whole != os.fstat(fd).st_size:
+                files.truncate(fd, whole)
+            try:
+                write_all(files, fd, line)
+                files.sync(fd)
+            except OSError:
+                files.truncate(fd, whole)
+                raise
         finally:
-            files.close(fd)
+            held.close()
         for one in sorted(changed):
             files.sync_directory(one)
     except OSError as error:
@@ -103,14 +98,6 @@ def ensure_directory(files: Files, path: Path, changed: set[Path]) -> None:
                 raise
         else:
             return
-
-
-@contextmanager
-def _alone(fd: int) -> Iterator[None]:
-    """Keep other processes out; the kernel lets go when this one dies."""
-    if fcntl is not None:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-    yield  # closing the file gives the lock up
 
 
 def _whole(fd: int) -> int:
