@@ -97,6 +97,8 @@ def raw(*parts: bytes) -> Iterator[str]:
         def answer() -> None:
             connection, _ = listener.accept()
             with connection:
+                # How soon the system tells who sends of a line that was cut is its own affair.
+                connection.settimeout(10)
                 connection.recv(65_536)
                 try:
                     for part in parts:
@@ -146,12 +148,14 @@ def test_an_answer_has_a_size() -> None:
 def test_informational_answers_without_end_are_cut_off() -> None:
     """A server that says 100 Continue for ever costs the timeout, no more."""
     flood = [b"HTTP/1.1 100 Continue\r\n\r\n" * 1_000] * 100_000
-    begun = time.monotonic()
 
-    with raw(*flood) as url, pytest.raises(StoreError, match="did not answer"):
-        ask(url, timeout=0.4)
+    with raw(*flood) as url:
+        begun = time.monotonic()
+        with pytest.raises(StoreError, match="did not answer"):
+            ask(url, timeout=0.4)
+        taken = time.monotonic() - begun
 
-    assert time.monotonic() - begun < 5
+    assert taken < 5
 
 
 def test_an_error_status_is_an_answer(serve: Callable) -> None:
