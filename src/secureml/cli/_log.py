@@ -126,11 +126,13 @@ def _refuse_foreign(notes: Sequence[str], places: Sequence[Place]) -> None:
 
 
 def _tail_key(path: Path) -> bytes:
+    from secureml.evidence.tail import KEY_SIZE
+
     try:
         key = bytes.fromhex(path.read_text("ascii"))
     except ValueError:
         key = b""
-    if len(key) != 32:  # noqa: PLR2004  docs/spec/sealed-tail.md
+    if len(key) != KEY_SIZE:
         msg = f"{str(path)!r} is no key of a sealed tail, 64 hexadecimal digits"
         raise ValueError(msg)
     return key
@@ -221,10 +223,11 @@ def _narrowed(found: "AuditVerification", covered: int) -> "Window":
 def _there(found: "AuditVerification", index: int) -> int:
     """Return the first entry from *index* on that was not pruned."""
     from secureml.evidence.checkpruned import PrunedLog
+    from secureml.wire.tiles import WIDTH
 
     gone = found.proven.gone if isinstance(found.proven, PrunedLog) else frozenset()
-    while index // 256 in gone:
-        index = (index // 256 + 1) * 256
+    while index // WIDTH in gone:
+        index = (index // WIDTH + 1) * WIDTH
     return index
 
 
